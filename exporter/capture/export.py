@@ -1,0 +1,260 @@
+"""`torch.export` (training IR, not decomposed) to our graph, through the table of `aten.py`.
+
+In-place ops become ordinary ones by renaming: every later reader of a mutated tensor reads the new value. That is exact
+as long as no other tensor shares its storage; where a view is mutated, torch's own functionalisation
+(`run_decompositions({})`) rewrites the program first. Renaming costs nothing, the rewrite as much as the export.
+"""
+
+from __future__ import annotations
+
+import linecache
+import operator
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+from exporter.capture.aten import ATEN, NOISE, Builder, Unsupported
+from exporter.errors import UnsupportedError, UsageError
+from exporter.ir.graph import Graph, Source, Value
+
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
+_TORCH = str(Path(torch.__file__).parent)
+
+
+def capture(
+    module: nn.Module,
+    example: Sequence[Tensor],
+    *,
+    name: str = "model",
+    input_names: Sequence[str] = (),
+    output_names: Sequence[str] = (),
+) -> Graph:
+    """Trace `module` on `example` (float32 tensors, static shapes) and translate it op by op.
+
+    Inputs are named after `forward`'s parameters, outputs after their keys in the returned structure, unless
+    names are given. The module is put into eval mode. Raises UnsupportedError listing every op that has no
+    translation, with module path and source line.
+    """
+    module.eval()
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, tuple(example), strict=False)
+    except Exception as error:
+        raise UnsupportedError(
+            f"torch.export cannot trace {type(module).__name__}",
+            where=_user_frame_of(error),
+            why=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
+            try_="make forward() free of data-dependent control flow; check the input size with --size HxW",
+        ) from error
+    if _mutates_shared_storage(program):
+        program = program.run_decompositions({})
+    return _Translator(program, name, input_names, output_names).graph
+
+
+class _Translator:
+    """Walks the fx graph once; `env` maps every fx node to our Value (or a list of them)."""
+
+    def __init__(
+        self, program: ExportedProgram, name: str, input_names: Sequence[str], output_names: Sequence[str]
+    ) -> None:
+        self.program = program
+        self.graph = Graph(name)
+        self.builder = Builder(self.graph)
+        self.env: dict[fx.Node, Any] = {}
+        self.same: dict[fx.Node, list[fx.Node]] = {}
+        self.offenders: list[str] = []
+        self.count = 0
+        self._placeholders(list(input_names))
+        for node in program.graph.nodes:
+            if node.op == "call_function":
+                self._call(node)
+        if self.offenders:
+            raise UnsupportedError(
+                f"{len(self.offenders)} of {self.count} nodes cannot be captured",
+                where=self.offenders,
+                why="these ops have no translation to the op vocabulary (exporter/capture/aten.py)",
+                try_="rewrite those lines with supported ops, or add the op: see docs/adding-an-op.md",
+            )
+        self._outputs(list(output_names))
+        self.graph.prune()
+
+    # --- inputs and outputs -------------------------------------------------------------------------------------------
+    def _placeholders(self, names: list[str]) -> None:
+        specs = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}
+        constants: dict[int, Value] = {}
+        user = 0
+        for node in self.program.graph.nodes:
+            if node.op != "placeholder":
+                continue
+            spec = specs[node.name]
+            if spec.kind is InputKind.USER_INPUT:
+                value = node.meta["val"]
+                if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
+                    raise UsageError(f"input {node.name} is not a float tensor", try_="export float32 image inputs")
+                self.env[node] = self.graph.add_input(names[user] if names else node.name, tuple(value.shape))
+                user += 1
+            elif spec.target is not None:
+                tensor = _stored(self.program, spec.target)
+                if id(tensor) not in constants:
+                    constants[id(tensor)] = self.graph.constant(spec.target, tensor)
+                self.env[node] = constants[id(tensor)]
+
+    def _outputs(self, names: list[str]) -> None:
+        (node,) = (n for n in self.program.graph.nodes if n.op == "output")
+        signature = self.program.graph_signature.output_specs
+        results = [
+            arg for arg, spec in zip(node.args[0], signature, strict=True) if spec.kind is OutputKind.USER_OUTPUT
+        ]
+        values = [self.env[arg] for arg in results if isinstance(arg, fx.Node)]
+        names = names or output_keys(self.program, len(values))
+        if len(names) != len(values):
+            raise UsageError(f"{len(names)} output names for {len(values)} outputs", try_="fix output_names")
+        self.graph.set_outputs(dict(zip(names, values, strict=True)))
+
+    # --- one call -----------------------------------------------------------------------------------------------------
+    def _call(self, node: fx.Node) -> None:
+        if node.target is operator.getitem:
+            base, index = node.args
+            self.env[node] = self.env[base][index]
+            return
+        self.count += 1
+        args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
+        packet = str(node.target).removeprefix("aten.").split(".")[0]
+        in_place = packet.endswith("_") and not packet.startswith("_")
+        functional = packet.rstrip("_") if in_place else packet
+        source = source_of(node)
+        if functional in NOISE:
+            self.env[node] = args[0] if args else None
+            return
+        if _all_constant(args) and _all_constant(tuple(kwargs.values())) and not in_place:
+            self.env[node] = self._evaluate(node, args, kwargs)
+            return
+        handler = ATEN.get(functional)
+        try:
+            if handler is None:
+                raise Unsupported("")
+            self.builder.source = source
+            result = handler(self.builder, *args, **kwargs)
+        except Unsupported as reason:
+            self.offenders.append(f"{functional:<14} {source}" + (f"  {reason}" if str(reason) else ""))
+            result = self._stand_in(node)
+        self.env[node] = result
+        if in_place and isinstance(node.args[0], fx.Node):
+            self._rebind(node.args[0], node, result)
+
+    def _rebind(self, mutated: fx.Node, node: fx.Node, result: Any) -> None:
+        """Later readers of the mutated tensor, under any name it has had, read the result."""
+        aliases = self.same.setdefault(mutated, [mutated])
+        aliases.append(node)
+        self.same[node] = aliases
+        for alias in aliases:
+            self.env[alias] = result
+
+    def _resolve(self, argument: Any) -> Any:
+        if isinstance(argument, fx.Node):
+            return self.env[argument]
+        if isinstance(argument, dict):
+            return {key: self._resolve(item) for key, item in argument.items()}
+        if isinstance(argument, (list, tuple)):
+            return type(argument)(self._resolve(item) for item in argument)
+        return argument
+
+    def _evaluate(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        """A call on constants alone (fusion weights, anchors) is a constant."""
+        assert callable(node.target)
+        result = node.target(*_tensors(args), **_tensors(kwargs))
+        if isinstance(result, (list, tuple)):
+            return [self.graph.constant(node.name, item) for item in result]
+        return self.graph.constant(node.name, result) if isinstance(result, Tensor) else result
+
+    def _stand_in(self, node: fx.Node) -> Any:
+        """A value of the right shape, so that the walk goes on and finds every offender."""
+        meta = node.meta.get("val")
+        if isinstance(meta, (list, tuple)):
+            return [Value(node.name, tuple(item.shape)) for item in meta]
+        return Value(node.name, tuple(meta.shape)) if isinstance(meta, Tensor) else None
+
+
+def source_of(node: fx.Node) -> Source:
+    """The innermost module, and the innermost stack frame outside torch."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next((p for p, _ in reversed(list(stack.values()))), "")
+    frames = [m for m in _FRAME.finditer(node.meta.get("stack_trace") or "") if not m["file"].startswith(_TORCH)]
+    module = re.sub(r"@\d+", "", str(path))
+    if not frames:
+        return Source(module)
+    frame = frames[-1]
+    return Source(module, Path(frame["file"]).name, int(frame["line"]), frame["code"].strip())
+
+
+def output_keys(program: ExportedProgram, count: int) -> list[str]:
+    """Names from the returned structure: dict keys and positions joined by `_`; a lone tensor is `output`."""
+    spec = program.call_spec.out_spec
+    tree = torch.utils._pytree.tree_unflatten(list(range(count)), spec)
+    paths, _ = torch.utils._pytree.tree_flatten_with_path(tree)
+    keys = ["_".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path) for path, _ in paths]
+    return [f"output_{key}" if key[:1].isdigit() else key or "output" for key in keys]
+
+
+def _mutates_shared_storage(program: ExportedProgram) -> bool:
+    """Whether an in-place op writes to a tensor that is a view, or of which a view exists."""
+    base: dict[fx.Node, fx.Node] = {}
+    viewed: set[fx.Node] = set()
+    written: set[fx.Node] = set()
+    for node in program.graph.nodes:
+        base[node] = node
+        if node.op != "call_function":
+            continue
+        if node.target is operator.getitem:
+            base[node] = base[node.args[0]]
+            continue
+        schema = getattr(node.target, "_schema", None)
+        for argument, formal in zip(node.args, schema.arguments if schema else (), strict=False):
+            if not isinstance(argument, fx.Node) or formal.alias_info is None:
+                continue
+            base[node] = base[argument]
+            (written if formal.alias_info.is_write else viewed).add(base[argument])
+    return any(node in viewed or node.op == "placeholder" for node in written)
+
+
+def _stored(program: ExportedProgram, target: str) -> Tensor:
+    tensor = program.state_dict.get(target)
+    if tensor is None:
+        tensor = program.constants[target]
+    assert isinstance(tensor, Tensor)
+    return tensor.detach()
+
+
+def _all_constant(argument: Any) -> bool:
+    if isinstance(argument, Value):
+        return argument.const is not None
+    if isinstance(argument, (list, tuple)):
+        return all(_all_constant(item) for item in argument)
+    return True
+
+
+def _tensors(argument: Any) -> Any:
+    if isinstance(argument, Value):
+        return argument.const
+    if isinstance(argument, dict):
+        return {key: _tensors(item) for key, item in argument.items()}
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(_tensors(item) for item in argument)
+    return argument
+
+
+def _user_frame_of(error: BaseException) -> tuple[str, ...]:
+    """The innermost traceback frame outside torch, as `file:line  code`."""
+    trace, place = error.__traceback__, ()
+    while trace is not None:
+        file, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+        if not file.startswith(_TORCH) and Path(file) != Path(__file__):
+            place = (f"{Path(file).name}:{line}  {linecache.getline(file, line).strip()}",)
+        trace = trace.tb_next
+    return place

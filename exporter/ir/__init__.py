@@ -1,0 +1,1 @@
+"""The graph: values, nodes, op vocabulary, quantisation parameters, checker, interpreter, text dump."""

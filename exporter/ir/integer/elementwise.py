@@ -1,0 +1,66 @@
+"""add, sub and mul: XNNPACK's two-operand kernels. Operands broadcast like torch; any of them may be a constant."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from exporter.errors import UnsupportedError
+from exporter.ir.integer.registry import Params, centred, clamp_codes, integer, quantised, scale32, to_codes
+from exporter.ir.quant import QuantParams
+
+
+@integer
+def add(inputs: list[Tensor], params: Params, out: QuantParams, *, activation: str) -> Tensor:
+    """a + b in fixed point: see `_weighted_sum`."""
+    return _weighted_sum(inputs, params, out, 1, activation)
+
+
+@integer
+def sub(inputs: list[Tensor], params: Params, out: QuantParams, *, activation: str) -> Tensor:
+    """a - b: an addition whose second multiplier is negative."""
+    return _weighted_sum(inputs, params, out, -1, activation)
+
+
+def _weighted_sum(inputs: list[Tensor], params: Params, out: QuantParams, sign: int, activation: str) -> Tensor:
+    """(a·m_a + b·m_b + bias) >> shift in int32, plus the zero point; rounds half up.
+
+    The multipliers are the scale ratios s_a/s_y and s_b/s_y times 2^shift, rounded half to even; shift puts the
+    larger one into [2^20, 2^21). Source: XNNPACK src/microparams-init.c (xnn_init_qs8_add_minmax_scalar_params).
+    """
+    a, b = inputs
+    a_params, b_params = quantised(params[0]), quantised(params[1])
+    ratio_a, ratio_b = scale32(a_params) / scale32(out), scale32(b_params) / scale32(out)
+    _check_ratio(ratio_a, 2.0**-10)
+    _check_ratio(ratio_b, 2.0**-10)
+    shift = 21 - int(np.frexp(max(ratio_a, ratio_b))[1])
+    m_a, m_b = (int(np.rint(np.ldexp(ratio, shift))) for ratio in (ratio_a, ratio_b))
+    m_b *= sign
+    bias = (1 << (shift - 1)) - m_a * a_params.zero_point - m_b * b_params.zero_point
+    acc = a.to(torch.int32) * m_a + (b.to(torch.int32) * m_b + bias)
+    low, high = clamp_codes(activation, out)
+    return acc.bitwise_right_shift_(shift).add_(out.zero_point).clamp_(low, high).to(torch.int8)
+
+
+@integer
+def mul(inputs: list[Tensor], params: Params, out: QuantParams, *, activation: str) -> Tensor:
+    """round(float32((a - z_a)·(b - z_b))·m) + zero point, with m = float32(float32(s_a·s_b) / s_y), half to even.
+
+    Source: XNNPACK src/qs8-vmul, fp32 variant (x86). ARM runs the rndnu variant: equal but for ties.
+    """
+    a, b = inputs
+    a_params, b_params = quantised(params[0]), quantised(params[1])
+    multiplier = scale32(a_params) * scale32(b_params) / scale32(out)
+    _check_ratio(multiplier, 2.0**-16)
+    return to_codes((centred(a, a_params) * centred(b, b_params)).mul_(float(multiplier)), out, activation)
+
+
+def _check_ratio(ratio: np.float32, least: float) -> None:
+    """The delegate leaves ratios outside [least, 256) to another kernel with another rounding."""
+    if not least <= ratio < 256:
+        raise UnsupportedError(
+            f"the ratio of the input scale to the output scale is {ratio:.3g}",
+            why=f"XNNPACK's int8 kernels take ratios from {least:.3g} to 256",
+            try_="widen the smaller range, or keep this op in float",
+        )

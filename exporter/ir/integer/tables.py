@@ -1,0 +1,101 @@
+"""Ops of one input, element by element: a 256-entry table, indexed by code + 128."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from exporter.ir.integer.elementwise import mul
+from exporter.ir.integer.registry import (
+    ALL_CODES,
+    Params,
+    cached_table,
+    integer,
+    lookup,
+    quantised,
+    reals,
+    reference_codes,
+    scale32,
+)
+from exporter.ir.quant import QuantParams
+
+
+@integer
+def sigmoid(inputs: list[Tensor], params: Params, out: QuantParams) -> Tensor:
+    """exp(x)/(1 + exp(x)) in double, rounded to float32, then to codes. Source: XNNPACK src/reference."""
+    return lookup(inputs[0], _sigmoid_table(quantised(params[0]), out))
+
+
+@cached_table
+def _sigmoid_table(x: QuantParams, out: QuantParams) -> Tensor:
+    e = np.exp(np.clip(reals(x).astype(np.float64), -100, 100))
+    return reference_codes((e / (1 + e)).astype(np.float32), out)
+
+
+@integer
+def tanh(inputs: list[Tensor], params: Params, out: QuantParams) -> Tensor:
+    """tanh in float32, then to codes. Source: XNNPACK src/reference."""
+    return lookup(inputs[0], _tanh_table(quantised(params[0]), out))
+
+
+@cached_table
+def _tanh_table(x: QuantParams, out: QuantParams) -> Tensor:
+    return reference_codes(np.tanh(reals(x).astype(np.float64)).astype(np.float32), out)
+
+
+def silu_codes(x: Tensor, x_params: QuantParams, sigmoid_params: QuantParams, out: QuantParams) -> Tensor:
+    """mul(x, sigmoid(x)) as the one table that XNNPACK makes of it.
+
+    The delegate fills its table by running the two kernels on all codes, so the integers are those of the two ops.
+    Source: XNNPACK src/subgraph.c (xnn_subgraph_fuse_unary_quantized_into_lut).
+    """
+    return lookup(x, _silu_table(x_params, sigmoid_params, out))
+
+
+@cached_table
+def _silu_table(x: QuantParams, gate: QuantParams, out: QuantParams) -> Tensor:
+    codes = torch.arange(-128, 128, dtype=torch.int8)
+    return mul([codes, _sigmoid_table(x, gate)], [x, gate], out, activation="none")
+
+
+@integer
+def quantize(inputs: list[Tensor], params: Params, out: QuantParams) -> Tensor:
+    """float32 -> codes; int8 codes of other parameters -> codes (`requantize`)."""
+    (x,), (x_params,) = inputs, params
+    if x_params is None:
+        return out.quantize(x)
+    return requantize(x, x_params, out)
+
+
+def requantize(x: Tensor, x_params: QuantParams, out: QuantParams) -> Tensor:
+    """int8 codes of `x_params` -> those of `out`: TFLite's QUANTIZE of an int8 tensor.
+
+    ((x - z_x)·m + 128) >> 8 plus the zero point, with m = round(256·s_x/s_y). Source: XNNPACK src/qs8-vcvt.
+    """
+    return lookup(x, _requantize_table(x_params, out))
+
+
+@cached_table
+def _requantize_table(x: QuantParams, out: QuantParams) -> Tensor:
+    return _fixed_point(x, out, (scale32(x) / scale32(out),) * 2)
+
+
+def _fixed_point(x: QuantParams, out: QuantParams, slopes: tuple[np.float32, np.float32]) -> Tensor:
+    """Codes of slope·(x - z_x), with one slope for codes up to the zero point and one above; 8 fractional bits."""
+    below, above = (int(np.rint(np.float32(256) * slope)) for slope in slopes)
+    centred = ALL_CODES - x.zero_point
+    codes = ((centred * np.where(centred > 0, above, below) + 128) >> 8) + out.zero_point
+    return torch.from_numpy(np.clip(codes, *out.limits).astype(np.int8))
+
+
+@integer
+def leaky_relu(inputs: list[Tensor], params: Params, out: QuantParams, *, negative_slope: float) -> Tensor:
+    """`requantize` with another multiplier for codes up to the zero point. Source: XNNPACK src/qs8-vlrelu."""
+    return lookup(inputs[0], _leaky_relu_table(quantised(params[0]), out, negative_slope))
+
+
+@cached_table
+def _leaky_relu_table(x: QuantParams, out: QuantParams, negative_slope: float) -> Tensor:
+    ratio = scale32(x) / scale32(out)
+    return _fixed_point(x, out, (ratio * np.float32(negative_slope), ratio))

@@ -1,0 +1,290 @@
+"""The op vocabulary. One function is one row: its body is the op's meaning in torch, its keyword-only parameters are
+the node's attributes, and the decorator declares how it is quantised and how it treats the storage order.
+
+Axis order is PyTorch's (NCHW). Pads are (top, bottom, left, right).
+
+Quantisation rules (DESIGN.md §3): `Scale.FREE` the output has its own range; `Scale.SAME` the output shares the
+parameters of its data inputs; `Scale.FIXED` the parameters are given by the TFLite specification; `Scale.FLOAT` never
+quantised. Layout rules: `Layout.BOUND` input 0 and the output are stored NHWC; `Layout.TRANSPARENT` any order, all data
+operands alike (axes are remapped); `Layout.BREAKING` operands and result keep PyTorch's order.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from exporter.ir.quant import QuantParams
+
+Pair = tuple[int, int]
+Pads = tuple[int, int, int, int]
+Ints = tuple[int, ...]
+
+
+class Scale(Enum):
+    """Where an output's quantisation parameters come from."""
+
+    FREE = "free"
+    SAME = "same"
+    FIXED = "fixed"
+    FLOAT = "float"
+
+
+class Layout(Enum):
+    """How an op treats the storage order of its operands."""
+
+    BOUND = "bound"
+    TRANSPARENT = "transparent"
+    BREAKING = "breaking"
+
+
+@dataclass(frozen=True)
+class Op:
+    """One row of the vocabulary."""
+
+    name: str
+    run: Callable[..., Tensor]
+    attrs: dict[str, str]
+    scale: Scale
+    layout: Layout
+    fixed: QuantParams | None = None
+    data_inputs: int | None = None
+    """How many leading inputs carry data; later ones are weights and bias. None: all of them."""
+
+    def __repr__(self) -> str:
+        return f"Op({self.name})"
+
+
+OPS: dict[str, Op] = {}
+
+
+def op(
+    scale: Scale, layout: Layout, *, fixed: QuantParams | None = None, data_inputs: int | None = None
+) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Register the decorated function as the op of its name (a trailing underscore is dropped)."""
+
+    def register(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        name = run.__name__.rstrip("_")
+        if name in OPS:
+            raise ValueError(f"op {name} is registered twice")
+        parameters = inspect.signature(run).parameters.values()
+        attrs = {p.name: str(p.annotation) for p in parameters if p.kind is p.KEYWORD_ONLY}
+        OPS[name] = Op(name, run, attrs, scale, layout, fixed, data_inputs)
+        return run
+
+    return register
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"none": lambda x: x, "relu": F.relu, "relu6": F.relu6}
+"""Activations that conv2d, linear and the arithmetic ops may carry; all formats clamp them into the int8 range."""
+
+
+def symmetric(padding: Pads) -> bool:
+    """Whether torch's own conv and pool arguments can express these pads."""
+    return padding[0] == padding[1] and padding[2] == padding[3]
+
+
+def _padded(x: Tensor, padding: Pads, value: float = 0.0) -> Tensor:
+    top, bottom, left, right = padding
+    return F.pad(x, (left, right, top, bottom), value=value)
+
+
+# --- linear algebra ---------------------------------------------------------------------------------------------------
+@op(Scale.FREE, Layout.BOUND, data_inputs=1)
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    stride: Pair,
+    padding: Pads,
+    dilation: Pair,
+    groups: int,
+    activation: str,
+) -> Tensor:
+    """x [N,C,H,W], weight [O,C/groups,kh,kw], bias [O]; zero padding."""
+    if symmetric(padding):
+        y = F.conv2d(x, weight, bias, stride, (padding[0], padding[2]), dilation, groups)
+    else:
+        y = F.conv2d(_padded(x, padding), weight, bias, stride, 0, dilation, groups)
+    return ACTIVATIONS[activation](y)
+
+
+@op(Scale.FREE, Layout.BREAKING, data_inputs=1)
+def linear(x: Tensor, weight: Tensor, bias: Tensor, *, activation: str) -> Tensor:
+    """x [..., I], weight [O, I], bias [O]."""
+    return ACTIVATIONS[activation](F.linear(x, weight, bias))
+
+
+@op(Scale.FREE, Layout.TRANSPARENT, data_inputs=1)
+def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, *, eps: float) -> Tensor:
+    """Inference BatchNorm over dim 1. Simplify folds every one; no target writes it."""
+    return F.batch_norm(x, mean, var, weight, bias, False, 0.0, eps)
+
+
+# --- arithmetic (two operands broadcast like torch) -------------------------------------------------------------------
+@op(Scale.FREE, Layout.TRANSPARENT)
+def add(a: Tensor, b: Tensor, *, activation: str) -> Tensor:
+    """a + b."""
+    return ACTIVATIONS[activation](a + b)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
+def sub(a: Tensor, b: Tensor, *, activation: str) -> Tensor:
+    """a - b."""
+    return ACTIVATIONS[activation](a - b)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
+def mul(a: Tensor, b: Tensor, *, activation: str) -> Tensor:
+    """a * b."""
+    return ACTIVATIONS[activation](a * b)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
+def div(a: Tensor, b: Tensor, *, activation: str) -> Tensor:
+    """a / b."""
+    return ACTIVATIONS[activation](a / b)
+
+
+# --- one input, element by element ------------------------------------------------------------------------------------
+@op(Scale.FREE, Layout.TRANSPARENT)
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0)."""
+    return F.relu(x)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
+def relu6(x: Tensor) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return F.relu6(x)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
+def leaky_relu(x: Tensor, *, negative_slope: float) -> Tensor:
+    """x where positive, else negative_slope * x."""
+    return F.leaky_relu(x, negative_slope)
+
+
+@op(Scale.FIXED, Layout.TRANSPARENT, fixed=QuantParams((1 / 256,), -128))
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x))."""
+    return torch.sigmoid(x)
+
+
+@op(Scale.FIXED, Layout.TRANSPARENT, fixed=QuantParams((1 / 128,), 0))
+def tanh(x: Tensor) -> Tensor:
+    """Hyperbolic tangent."""
+    return torch.tanh(x)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
+def silu(x: Tensor) -> Tensor:
+    """x * sigmoid(x). Quantize splits it, so that the intermediate has the same parameters in every format."""
+    return F.silu(x)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
+def gelu(x: Tensor, *, approximate: str) -> Tensor:
+    """GELU; `approximate` is none (erf) or tanh."""
+    return F.gelu(x, approximate=approximate)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
+def hard_swish(x: Tensor) -> Tensor:
+    """x * relu6(x + 3) / 6."""
+    return F.hardswish(x)
+
+
+@op(Scale.FIXED, Layout.TRANSPARENT, fixed=QuantParams((1 / 256,), -128))
+def softmax(x: Tensor, *, dim: int) -> Tensor:
+    """exp(x) / sum(exp(x)) along `dim`."""
+    return F.softmax(x, dim)
+
+
+# --- windows and resampling -------------------------------------------------------------------------------------------
+@op(Scale.SAME, Layout.BOUND)
+def max_pool2d(x: Tensor, *, kernel: Pair, stride: Pair, padding: Pads) -> Tensor:
+    """Padding never wins: it stands for -inf."""
+    if symmetric(padding) and 2 * padding[0] <= kernel[0] and 2 * padding[2] <= kernel[1]:
+        return F.max_pool2d(x, kernel, stride, (padding[0], padding[2]))
+    return F.max_pool2d(_padded(x, padding, float("-inf")), kernel, stride)
+
+
+@op(Scale.FREE, Layout.BOUND)
+def avg_pool2d(x: Tensor, *, kernel: Pair, stride: Pair, padding: Pads) -> Tensor:
+    """Mean of the elements inside the image: padding is not counted."""
+    ones = torch.ones_like(x[:1, :1])
+    area = kernel[0] * kernel[1]
+    total = F.avg_pool2d(_padded(x, padding), kernel, stride) * area
+    return total / (F.avg_pool2d(_padded(ones, padding), kernel, stride) * area)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
+def mean(x: Tensor, *, dims: Ints, keepdim: bool) -> Tensor:
+    """Mean over `dims`."""
+    return x.mean(dims, keepdim)
+
+
+@op(Scale.SAME, Layout.BOUND)
+def resize_nearest(x: Tensor, *, size: Pair) -> Tensor:
+    """Source index floor(i * in / out), torch's `nearest`."""
+    return F.interpolate(x, size, mode="nearest")
+
+
+@op(Scale.SAME, Layout.BOUND)
+def resize_bilinear(x: Tensor, *, size: Pair, align_corners: bool) -> Tensor:
+    """Bilinear; without `align_corners` pixel centres are at half integers."""
+    return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+
+
+# --- shape ------------------------------------------------------------------------------------------------------------
+@op(Scale.SAME, Layout.TRANSPARENT)
+def pad(x: Tensor, *, before: Ints, after: Ints, value: float) -> Tensor:
+    """Constant padding: `before[d]` and `after[d]` elements on every dim d."""
+    widths = [n for d in reversed(range(x.dim())) for n in (before[d], after[d])]
+    return F.pad(x, widths, value=value)
+
+
+@op(Scale.SAME, Layout.TRANSPARENT)
+def slice_(x: Tensor, *, dim: int, start: int, end: int, step: int) -> Tensor:
+    """x[start:end:step] along `dim`; 0 <= start < end <= size."""
+    return x[(slice(None),) * dim + (slice(start, end, step),)]
+
+
+@op(Scale.SAME, Layout.BREAKING)
+def reshape(x: Tensor, *, shape: Ints) -> Tensor:
+    """Row-major reshape in PyTorch's axis order."""
+    return x.reshape(shape)
+
+
+@op(Scale.SAME, Layout.BREAKING)
+def transpose(x: Tensor, *, perm: Ints) -> Tensor:
+    """Output dim d is input dim perm[d]."""
+    return x.permute(perm)
+
+
+@op(Scale.SAME, Layout.TRANSPARENT)
+def concat(*xs: Tensor, dim: int) -> Tensor:
+    """Concatenation along `dim`."""
+    return torch.cat(xs, dim)
+
+
+# --- borders between float and integer parts --------------------------------------------------------------------------
+@op(Scale.FREE, Layout.TRANSPARENT)
+def quantize(x: Tensor) -> Tensor:
+    """float -> the codes of the output's parameters. In float meaning: the identity."""
+    return x.clone()
+
+
+@op(Scale.FLOAT, Layout.TRANSPARENT)
+def dequantize(x: Tensor) -> Tensor:
+    """Codes -> float. In float meaning: the identity."""
+    return x.clone()

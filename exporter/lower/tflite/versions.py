@@ -1,0 +1,47 @@
+"""The lowest op version that holds what we write, and the TFLite runtime that first knew it.
+
+Facts from the runtime's own tables (`op_version.cc` and `runtime_version.cc` of LiteRT): a version higher than needed
+makes a file refuse to load on older apps.
+"""
+
+from __future__ import annotations
+
+FLOAT = {"FULLY_CONNECTED": 1, "GELU": 1}
+INT8 = {
+    "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "DEQUANTIZE": 2,
+    "FULLY_CONNECTED": 4, "GELU": 2, "LOGISTIC": 2, "MAX_POOL_2D": 2, "MEAN": 2, "MUL": 2, "PAD": 2, "PADV2": 2,
+    "RELU": 2, "RELU6": 2, "RESIZE_BILINEAR": 2, "RESIZE_NEAREST_NEIGHBOR": 2, "SLICE": 2, "SOFTMAX": 2,
+    "STRIDED_SLICE": 2, "SUB": 2, "TANH": 2, "TRANSPOSE": 2,
+}  # fmt: skip
+"""Version when input 0 is int8; ops that are absent stay at 1."""
+
+SINCE = {
+    ("ADD", 1): "1.5.0", ("ADD", 2): "1.14.0", ("AVERAGE_POOL_2D", 1): "1.5.0", ("AVERAGE_POOL_2D", 2): "1.14.0",
+    ("CONCATENATION", 1): "1.5.0", ("CONCATENATION", 2): "1.14.0", ("CONV_2D", 1): "1.5.0", ("CONV_2D", 3): "1.14.0",
+    ("CONV_2D", 6): "2.9.0", ("DEPTHWISE_CONV_2D", 1): "1.5.0", ("DEPTHWISE_CONV_2D", 2): "1.12.0",
+    ("DEPTHWISE_CONV_2D", 3): "1.14.0", ("DEQUANTIZE", 2): "1.14.0", ("DEQUANTIZE", 3): "1.15.0", ("DIV", 1): "1.6.0",
+    ("FULLY_CONNECTED", 1): "1.5.0", ("FULLY_CONNECTED", 4): "1.14.0", ("FULLY_CONNECTED", 5): "2.0.0",
+    ("GELU", 1): "2.9.0", ("GELU", 2): "2.9.0", ("HARD_SWISH", 1): "1.15.0", ("LEAKY_RELU", 1): "1.13.1",
+    ("LOGISTIC", 1): "1.14.0", ("LOGISTIC", 2): "1.14.0", ("MAX_POOL_2D", 1): "1.5.0", ("MAX_POOL_2D", 2): "1.14.0",
+    ("MEAN", 1): "1.6.0", ("MEAN", 2): "1.14.0", ("MUL", 1): "1.5.0", ("MUL", 2): "1.14.0", ("MUL", 3): "1.15.0",
+    ("PAD", 1): "1.5.0", ("PAD", 2): "1.14.0", ("PADV2", 1): "1.9.0", ("PADV2", 2): "1.14.0",
+    ("QUANTIZE", 1): "1.14.0", ("RELU", 1): "1.5.0", ("RELU", 2): "2.1.0", ("RELU6", 1): "1.5.0",
+    ("RELU6", 2): "1.14.0", ("RESHAPE", 1): "1.5.0", ("RESIZE_BILINEAR", 1): "1.7.0", ("RESIZE_BILINEAR", 2): "1.14.0",
+    ("RESIZE_BILINEAR", 3): "2.2.0", ("RESIZE_NEAREST_NEIGHBOR", 1): "1.13.1",
+    ("RESIZE_NEAREST_NEIGHBOR", 2): "1.14.0", ("SLICE", 1): "1.14.0", ("SLICE", 2): "1.14.0", ("SOFTMAX", 1): "1.5.0",
+    ("SOFTMAX", 2): "1.14.0", ("STRIDED_SLICE", 1): "1.6.0", ("STRIDED_SLICE", 2): "1.14.0", ("SUB", 1): "1.6.0",
+    ("SUB", 2): "1.14.0", ("TANH", 1): "1.14.0", ("TANH", 2): "1.14.0", ("TRANSPOSE", 1): "1.6.0",
+    ("TRANSPOSE", 2): "1.14.0",
+}  # fmt: skip
+"""(op, version) -> first TensorFlow Lite release that runs it."""
+
+
+def version_of(op: str, *, int8: bool, at_least: int = 1) -> int:
+    """The version to write for `op`; `at_least` where the op's options need a newer one."""
+    return max(at_least, (INT8 if int8 else FLOAT).get(op, 1))
+
+
+def minimum_runtime(ops: set[tuple[str, int]]) -> str:
+    """The oldest TFLite release that runs all these (op, version) pairs. Raises KeyError for a pair without a fact."""
+    releases = [SINCE[op] for op in ops] or ["1.5.0"]
+    return max(releases, key=lambda release: [int(part) for part in release.split(".")])

@@ -1,0 +1,381 @@
+"""Calibration and evaluation samples: a folder of pictures, ready arrays (.npy, .npz), or a COCO json.
+
+Samples stream: one is decoded while the model works on the one before, so memory does not grow with their number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import zlib
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from exporter.errors import DataError, UsageError, nearest
+from exporter.quantize.preprocess import Preprocess
+
+PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+AHEAD = 4
+"""Samples decoded before they are asked for: enough to hide a slow picture, 3 MB each at 512 x 512."""
+DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises on broken files: its PNG reader uses SyntaxError and ValueError beside OSError."""
+
+
+class Samples:
+    """A sized, repeatable stream of model inputs, in the same order on every run.
+
+    `source` is the path it came from, `names` one name per sample, `available` the count before `limit`.
+    """
+
+    source: Path
+    names: tuple[str, ...]
+    available: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The only input of a one-input model, float32 [1, ...] (pictures: [1, 3, height, width])."""
+        for feed in self.feeds():
+            (x,) = feed
+            yield x
+
+    def feeds(self) -> Iterator[tuple[Tensor, ...]]:
+        """One tuple of float32 [1, ...] per sample, in the order of the model's inputs; read in a thread, ahead."""
+        reader = self._read()
+        with ThreadPoolExecutor(1, thread_name_prefix="samples") as pool:
+            queue = deque(pool.submit(next, reader, None) for _ in range(AHEAD))
+            try:
+                while (feed := queue.popleft().result()) is not None:
+                    queue.append(pool.submit(next, reader, None))
+                    yield feed
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest over the names and contents of the samples, whatever folder they lie in."""
+        raise NotImplementedError
+
+    def _read(self) -> Iterator[tuple[Tensor, ...]]:
+        raise NotImplementedError
+
+
+class Pictures(Samples):
+    """Picture files. `coco` is the json they were listed in, if any, and `image_ids` their ids there."""
+
+    def __init__(
+        self, source: Path, files: Mapping[str, Path], preprocess: Preprocess, limit: int | None, coco: Any = None
+    ) -> None:
+        self.source, self.preprocess, self.coco = source, preprocess, coco
+        names = sorted(files)
+        self.available = len(names)
+        self.names = tuple(names[i] for i in _spread(len(names), limit))
+        self.files = tuple(files[name] for name in self.names)
+        ids = {image["file_name"]: image.get("id") for image in coco["images"]} if coco else {}
+        self.image_ids = tuple(ids[name] for name in self.names) if coco else ()
+        self._refuse({name: fault for name in self.names if (fault := _header(files[name]))})
+
+    @cached_property
+    def sha256(self) -> str:
+        digest = hashlib.sha256()
+        for name, path in zip(self.names, self.files, strict=True):
+            digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def _read(self) -> Iterator[tuple[Tensor, ...]]:
+        for path in self.files:
+            try:
+                with Image.open(path) as image:
+                    x = self.preprocess.apply(image)
+            except (DataError, *DECODE_ERRORS):  # check the rest too: all offenders in one message
+                pairs = zip(self.names, self.files, strict=True)
+                self._refuse({name: fault for name, file in pairs if (fault := _decode(file, self.preprocess))})
+                raise
+            yield (x[None],)
+
+    def _refuse(self, faults: Mapping[str, str]) -> None:
+        if faults:
+            raise DataError(
+                f"{len(faults)} of {len(self)} pictures in {self.source} cannot be read",
+                where=_some([f"{name}  {fault}" for name, fault in faults.items()]),
+                why=f"the other {len(self) - len(faults)} are fine" if len(faults) < len(self) else "",
+                try_="delete or replace the named files; a truncated download is the usual cause",
+            )
+
+
+class Arrays(Samples):
+    """Rows of arrays that are preprocessed already: one array per model input, the samples along axis 0."""
+
+    def __init__(self, source: Path, inputs: Mapping[str, Sequence[int]], limit: int | None) -> None:
+        self.source = source
+        self._keys = _keys(source, list(inputs))
+        shapes = zip(self._keys, inputs.values(), strict=True)
+        counts = {key: _check_header(source, key, shape) for key, shape in shapes}
+        if len(set(counts.values())) != 1:
+            raise DataError(f"the arrays of {source} differ in their number of samples", where=f"{counts}")
+        self.available = next(iter(counts.values()))
+        self._wanted = _spread(self.available, limit)
+        self.names = tuple(f"{source.name}[{i}]" for i in self._wanted)
+        digest = hashlib.sha256()
+        for key in self._keys:
+            for i, row in zip(self._wanted, _rows(source, key, self._wanted), strict=True):
+                if not np.isfinite(row).all():
+                    raise DataError(f"sample {i} of {source}{_of(key)} holds NaN or infinity")
+                digest.update(row.tobytes())
+        self._sha256 = digest.hexdigest()
+
+    @property
+    def sha256(self) -> str:
+        return self._sha256
+
+    def _read(self) -> Iterator[tuple[Tensor, ...]]:
+        for rows in zip(*(_rows(self.source, key, self._wanted) for key in self._keys), strict=True):
+            yield tuple(torch.from_numpy(row[None]) for row in rows)
+
+
+def load_samples(
+    source: str | Path,
+    preprocess: Preprocess,
+    limit: int | None = None,
+    inputs: Mapping[str, Sequence[int]] | None = None,
+) -> Samples:
+    """Samples from a folder (searched recursively, sorted by name), a .npy or .npz, or a COCO json.
+
+    `inputs` maps the model's input names to shapes [1, ...]; by default one picture input of `preprocess.size`.
+    Arrays are float32 [samples, ...], preprocessed already; an .npz for several inputs names its arrays after them.
+    A COCO json finds its pictures beside itself, in `images/`, or where the COCO release keeps them.
+    With `limit` below the count, evenly spread samples are taken. Raises DataError, and UsageError for `limit` < 1.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"at least one sample is needed, not {limit}")
+    path = Path(source)
+    inputs = inputs or {"input": (1, 3, *preprocess.size)}
+    if not path.exists():
+        raise DataError(f"{path} does not exist", try_="give a folder of pictures, an .npz or .npy, or a COCO json")
+    if path.suffix in (".npy", ".npz"):
+        return Arrays(path, inputs, limit)
+    if len(inputs) > 1:
+        raise DataError(
+            f"the model has {len(inputs)} inputs, and pictures fill only one",
+            try_=f"give an .npz with the arrays {', '.join(inputs)}",
+        )
+    if path.is_dir():
+        return Pictures(path, _folder(path), preprocess, limit)
+    if path.suffix == ".json":
+        coco = _coco(path)
+        return Pictures(path, _coco_files(path, coco), preprocess, limit, coco)
+    raise DataError(
+        f"{path} is not a source of samples",
+        why=f"{path.suffix or 'a file without suffix'} is none of: a folder, .npy, .npz, .json",
+        try_=f"give its folder: {path.parent}" if path.suffix.lower() in PICTURES else "see calib_data/README.md",
+    )
+
+
+def default_samples_dir() -> Path:
+    """The sample pictures that come with the project: beside the package in a checkout, inside it in a wheel."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "calib_data", package.parent / "calib_data"):
+        if (folder / "manifest.json").is_file():
+            return folder
+    raise DataError("the project's sample pictures are missing", try_="reinstall, or give your own with --calib DIR")
+
+
+def _spread(count: int, limit: int | None) -> list[int]:
+    """At most `limit` of `count` indices, evenly spread from the first."""
+    taken = count if limit is None else min(count, limit)
+    return [i * count // taken for i in range(taken)]
+
+
+def _some(lines: Sequence[str], most: int = 10) -> list[str]:
+    return [*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])]
+
+
+# Pictures
+
+
+def _folder(path: Path) -> dict[str, Path]:
+    """Name relative to the folder -> file, for every picture in it; hidden files are left out."""
+    found = {p.relative_to(path): p for p in path.rglob("*") if p.is_file()}
+    seen = {name.as_posix(): p for name, p in found.items() if not any(part.startswith(".") for part in name.parts)}
+    pictures = {name: p for name, p in seen.items() if p.suffix.lower() in PICTURES}
+    if not pictures:
+        kinds = Counter(p.suffix or p.name for p in seen.values()).most_common(5)
+        raise DataError(
+            f"no pictures in {path}",
+            why="it holds " + ", ".join(f"{n} {kind}" for kind, n in kinds) if seen else "the folder is empty",
+            try_=f"put {', '.join(sorted(PICTURES))} files in it",
+        )
+    return pictures
+
+
+def _coco(path: Path) -> dict[str, Any]:
+    try:
+        coco: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not JSON", why=str(error)) from error
+    images = coco.get("images") if isinstance(coco, dict) else None
+    if not (isinstance(images, list) and images and all(_has_name(image) for image in images)):
+        raise DataError(
+            f"{path} is not a COCO file",
+            why="COCO has a list `images`, not empty, whose entries carry `file_name`",
+            try_="give an instances_*.json or person_keypoints_*.json, or simply the folder of pictures",
+        )
+    return coco
+
+
+def _has_name(image: Any) -> bool:
+    return isinstance(image, dict) and isinstance(image.get("file_name"), str)
+
+
+def _coco_files(path: Path, coco: Mapping[str, Any]) -> dict[str, Path]:
+    names = [image["file_name"] for image in coco["images"]]
+    split = path.stem.rsplit("_", 1)[-1]  # the COCO release: annotations/instances_val2017.json and val2017/
+    folders = [path.parent, path.parent / "images", path.parent.parent / "images", path.parent.parent / split]
+    files = {name: next((f for folder in folders if (f := folder / name).is_file()), None) for name in names}
+    missing = [name for name, file in files.items() if file is None]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(names)} pictures of {path} are missing",
+            where=_some(missing),
+            why="looked in " + ", ".join(str(folder) for folder in folders),
+            try_="put the pictures in one of these folders",
+        )
+    return {name: file for name, file in files.items() if file is not None}
+
+
+def _header(path: Path) -> str:
+    """What is wrong with a picture file's header, or an empty string; reads no pixels."""
+    try:
+        with Image.open(path):
+            return ""
+    except UnidentifiedImageError:
+        return "is empty" if path.stat().st_size == 0 else "is not a picture"
+    except DECODE_ERRORS as error:
+        return str(error)
+
+
+def _decode(path: Path, preprocess: Preprocess) -> str:
+    """What goes wrong when a picture is decoded and preprocessed, or an empty string."""
+    try:
+        with Image.open(path) as image:
+            preprocess.apply(image)
+    except DataError as error:
+        return error.what
+    except DECODE_ERRORS as error:
+        return str(error)
+    return ""
+
+
+# Arrays
+
+
+def _keys(source: Path, inputs: list[str]) -> list[str]:
+    """The .npz member that feeds each input; `[""]` for a .npy."""
+    if source.suffix == ".npy":
+        if len(inputs) > 1:
+            raise DataError(f"a .npy feeds one input; the model has {len(inputs)}", try_="give an .npz")
+        return [""]
+    try:
+        with ZipFile(source) as archive:
+            found = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    except (OSError, BadZipFile) as error:
+        raise DataError(f"{source} is not an .npz archive", why=str(error)) from error
+    if not found:
+        raise DataError(f"{source} holds no arrays", try_="write it with numpy.savez(path, input=array)")
+    if len(inputs) == 1 and len(found) == 1:
+        return found
+    absent = [name for name in inputs if name not in found]
+    if absent:
+        raise DataError(
+            f"{source} has no array for {', '.join(absent)}",
+            why=f"it holds {', '.join(found)}",
+            try_=nearest(found[0], absent) or "name each array after the model's input",
+        )
+    return inputs
+
+
+def _of(key: str) -> str:
+    return f", array {key}" if key else ""
+
+
+@contextmanager
+def _open(source: Path, key: str) -> Iterator[IO[bytes]]:
+    try:
+        with (
+            ZipFile(source) if key else nullcontext() as archive,
+            archive.open(f"{key}.npy") if archive else source.open("rb") as stream,
+        ):
+            yield stream
+    except (OSError, EOFError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{source}{_of(key)} is corrupt", why=str(error), try_="write or copy it again") from error
+
+
+def _array_header(stream: IO[bytes], where: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and dtype of the .npy format (NEP 1). Arrays of Python objects are pickles, which are never loaded."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        shape, fortran, dtype = read(stream)
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{where} is not a NumPy array file", why=str(error)) from error
+    if dtype.hasobject:
+        raise DataError(
+            f"{where} holds pickled Python objects",
+            why="unpickling runs code from the file",
+            try_="save one plain float32 array",
+        )
+    if fortran:
+        raise DataError(f"{where} is stored in Fortran order", try_="save numpy.ascontiguousarray(array)")
+    return shape, dtype
+
+
+def _check_header(source: Path, key: str, expected: Sequence[int]) -> int:
+    """The number of samples, once dtype and shape fit the model's input."""
+    where = f"{source}{_of(key)}"
+    with _open(source, key) as stream:
+        shape, dtype = _array_header(stream, where)
+    if dtype != np.float32:
+        pixels = "; uint8 pictures belong in a folder, as files" if dtype == np.uint8 else ""
+        raise DataError(
+            f"{where} is {dtype}, not float32",
+            why="arrays must be what the model takes, preprocessed already" + pixels,
+            try_="save array.astype(numpy.float32)",
+        )
+    row = tuple(expected)[1:]
+    if shape[1:] != row or not shape or shape[0] == 0:
+        hint = "save array.transpose(0, 3, 1, 2): the model takes NCHW"
+        if shape == row:
+            hint = "save array[None]: the first axis counts the samples"
+        elif len(shape) != 4 or (shape[3], shape[1], shape[2]) != row:
+            hint = "preprocess to the model's input size, or give pictures instead"
+        raise DataError(
+            f"{where} has shape {list(shape)}", why=f"the model's input needs {['samples', *row]}", try_=hint
+        )
+    return shape[0]
+
+
+def _rows(source: Path, key: str, wanted: Sequence[int]) -> Iterator[np.ndarray]:
+    """The rows `wanted` (ascending) of one float32 array, each read on its own."""
+    where = f"{source}{_of(key)}"
+    with _open(source, key) as stream:
+        shape, dtype = _array_header(stream, where)
+        size, at = math.prod(shape[1:]) * dtype.itemsize, 0
+        for i in wanted:
+            stream.seek((i - at) * size, 1)
+            data, at = stream.read(size), i + 1
+            if len(data) < size:
+                raise DataError(f"{where} ends early, at sample {i} of {shape[0]}", try_="write or copy it again")
+            yield np.frombuffer(bytearray(data), dtype).reshape(shape[1:])

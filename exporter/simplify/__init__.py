@@ -1,0 +1,47 @@
+"""Stage simplify: the ordered list of passes. Each is one file, one function `Graph -> None`, checked after it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from exporter.ir.check import InvariantError, check
+from exporter.ir.graph import Graph
+from exporter.simplify.batch_norm import batch_norm_to_affine
+from exporter.simplify.duplicates import merge_duplicates
+from exporter.simplify.fold_affine import fold_affine
+from exporter.simplify.fold_constants import fold_constants
+from exporter.simplify.fuse_activations import fuse_activations
+from exporter.simplify.identities import drop_identities
+from exporter.simplify.merge_pads import merge_pads
+from exporter.simplify.move_scalars import move_scalars
+from exporter.simplify.reshapes import merge_reshapes
+from exporter.simplify.stack_sum import stack_sum_to_adds
+
+Pass = Callable[[Graph], None]
+
+PASSES: tuple[Pass, ...] = (
+    fold_constants,  # first, so that the others see constants as constants
+    stack_sum_to_adds,  # BiFPN's rank-5 sums become adds and scalars
+    merge_duplicates,  # before BatchNorm folding gives shared convolutions weights of their own
+    batch_norm_to_affine,  # every BatchNorm is a mul and an add per channel
+    merge_pads,  # before folding: an explicit pad between affine and conv would block it
+    move_scalars,  # bring scalars to the convolution that can absorb them, or to the smaller tensor
+    fold_affine,  # mul and add per channel disappear into the convolution before or after them
+    merge_reshapes,  # lowest rank, fewest transposes
+    drop_identities,  # what the passes above left without effect
+    fuse_activations,  # last: an activation inside a convolution blocks every affine fold
+)
+
+
+def simplify(graph: Graph) -> Graph:
+    """Run every pass in order on `graph`, in place, and check the invariants after each."""
+    done: list[str] = []
+    for run in PASSES:
+        try:
+            run(graph)
+            graph.prune()
+            check(graph)
+        except InvariantError as error:
+            raise InvariantError(f"pass {run.__name__} (after {', '.join(done) or 'capture'}): {error}") from None
+        done.append(run.__name__)
+    return graph

@@ -1,0 +1,120 @@
+"""mul and add per channel disappear into a neighbouring convolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from exporter.ir.graph import Graph, Node
+from exporter.simplify.affine import Affine, read_affine, scaled
+
+
+@torch.no_grad()
+def fold_affine(graph: Graph) -> None:
+    """Cases, each exact in real arithmetic (new constants are computed in float64):
+
+    1. `mul(mul(x, c), d) -> mul(x, c * d)`, `add(add(x, c), d) -> add(x, c + d)`
+    2. `mul(conv(x, w, b), c) -> conv(x, c * w, c * b)`; `add(conv(x, w, b), c) -> conv(x, w, b + c)`
+    3. `conv(mul(x, c)) -> conv(x)` with scaled input channels; `conv(add(x, c))` likewise when nothing is padded
+
+    Weights that several convolutions share get one folded copy each (per use); the shared constant is not touched.
+    Declines: a convolution with an activation, an intermediate that somebody else reads (a copy of the convolution
+    would cost more than the step), groups other than 1 or depthwise in case 3.
+    """
+    changed = True
+    while changed:
+        changed = any([_fold(graph, affine) for node in list(graph.nodes) if (affine := read_affine(node))])
+
+
+def _fold(graph: Graph, affine: Affine) -> bool:
+    if affine.node not in graph.nodes:
+        return False
+    producer = affine.x.producer
+    if producer is not None:
+        previous = read_affine(producer)
+        kind = {"sub": "add"}
+        alike = previous and kind.get(producer.op.name, producer.op.name) == kind.get(affine.node.op.name, affine.node.op.name)
+        if previous and alike and graph.only_consumer(affine.x) is affine.node:
+            _merge(graph, previous, affine)
+            return True
+        if _absorbs(producer, affine) and graph.only_consumer(affine.x) is affine.node:
+            _into_producer(graph, producer, affine)
+            return True
+    reader = graph.only_consumer(affine.node.output)
+    if reader is not None and reader.op.name in ("conv2d", "linear") and reader.inputs[0] is affine.node.output:
+        return _into_reader(graph, affine, reader)
+    return False
+
+
+def _absorbs(conv: Node, affine: Affine) -> bool:
+    """Whether output channels of `conv` are what the affine step scales."""
+    if conv.op.name not in ("conv2d", "linear") or conv.attrs["activation"] != "none":
+        return False
+    return conv.op.name == "conv2d" or len(affine.x.shape) == 2 or affine.scalar is not None
+
+
+def _merge(graph: Graph, first: Affine, second: Affine) -> None:
+    is_mul = second.node.op.name == "mul"
+    factor = first.factor * second.factor if is_mul else first.factor + second.factor
+    rank = len(second.x.shape)
+    tensor = factor.float().reshape(() if factor.numel() == 1 else [1, -1] + [1] * (rank - 2))
+    constant = graph.constant(f"{second.node.output.name}/factor", tensor)
+    merged = graph.emit(
+        "mul" if is_mul else "add", [first.x, constant], source=second.node.source, at=second.node,
+        activation="none",
+    )  # fmt: skip
+    graph.replace_all_uses(second.node.output, merged)
+    graph.remove(second.node)
+    graph.remove(first.node)
+
+
+def _into_producer(graph: Graph, conv: Node, affine: Affine) -> None:
+    x, weight, bias = conv.inputs
+    assert weight.const is not None
+    assert bias.const is not None
+    factor = affine.vector(weight.shape[0])
+    if affine.node.op.name == "mul":
+        new_weight, new_bias = scaled(weight.const, factor, 0), (bias.const.double() * factor).float()
+    else:
+        new_weight, new_bias = weight.const, (bias.const.double() + factor).float()
+    folded = graph.emit(
+        conv.op.name,
+        [x, _constant(graph, weight.name, weight.const, new_weight, weight), graph.constant(bias.name, new_bias)],
+        source=conv.source, at=affine.node, **conv.attrs,
+    )  # fmt: skip
+    graph.replace_all_uses(affine.node.output, folded)
+    graph.remove(affine.node)
+    if not conv.output.uses and conv.output not in graph.outputs:
+        graph.remove(conv)
+
+
+def _constant(graph: Graph, name: str, old: Tensor, new: Tensor, value: object) -> object:
+    return value if new is old else graph.constant(name, new)
+
+
+def _into_reader(graph: Graph, affine: Affine, conv: Node) -> bool:
+    _, weight, bias = conv.inputs
+    assert weight.const is not None
+    assert bias.const is not None
+    groups, is_mul = conv.attrs.get("groups", 1), affine.node.op.name == "mul"
+    if conv.op.name == "linear" and len(affine.x.shape) != 2 and affine.scalar is None:
+        return False
+    if not is_mul and any(conv.attrs.get("padding", ())):
+        return False
+    inputs = weight.shape[1] * groups
+    factor = affine.vector(inputs)
+    if groups == 1:
+        per_weight, dim = factor, 1
+    elif weight.shape[1] == 1:
+        per_weight, dim = factor.repeat_interleave(weight.shape[0] // groups), 0
+    else:
+        return False
+    scaled_weight = scaled(weight.const, per_weight, dim)
+    if is_mul:
+        graph.set_input(conv, 1, graph.constant(weight.name, scaled_weight))
+    else:
+        shift = scaled(weight.const, per_weight, dim).double().flatten(1).sum(1)
+        graph.set_input(conv, 2, graph.constant(bias.name, (bias.const.double() + shift).float()))
+    graph.set_input(conv, 0, affine.x)
+    graph.remove(affine.node)
+    return True

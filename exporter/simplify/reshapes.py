@@ -1,0 +1,73 @@
+"""Fewer reshapes and transposes, at the lowest rank."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from exporter.ir.graph import Graph, Node, Value
+
+
+def merge_reshapes(graph: Graph) -> None:
+    """Cases:
+
+    1. `reshape(reshape(x)) -> reshape(x)`, `transpose(transpose(x)) -> transpose(x)`
+    2. a transpose between reshapes moves whole runs of dims: each run becomes one dim, so a channel shuffle
+       (view, permute, view on rank 5) stays within rank 4 (DESIGN.md §3, trap 5)
+    3. a transpose that only moves dims of size 1 is a reshape
+    """
+    for node in list(graph.nodes):
+        if node not in graph.nodes:
+            continue
+        producer = node.inputs[0].producer
+        if node.op.name == "reshape" and producer is not None and producer.op.name == "reshape":
+            graph.set_input(node, 0, producer.inputs[0])
+        elif node.op.name == "transpose" and producer is not None and producer.op.name == "transpose":
+            perm = tuple(producer.attrs["perm"][d] for d in node.attrs["perm"])
+            _replace(graph, node, graph.emit("transpose", producer.inputs, source=node.source, at=node, perm=perm))
+        elif node.op.name == "transpose" and producer is not None and producer.op.name == "reshape":
+            _lower_rank(graph, node)
+        graph.prune()
+    for node in [n for n in graph.nodes if n.op.name == "transpose"]:
+        moved = [d for d in node.attrs["perm"] if node.inputs[0].shape[d] != 1]
+        if moved == sorted(moved):
+            shape = node.output.shape
+            _replace(graph, node, graph.emit("reshape", node.inputs, source=node.source, at=node, shape=shape))
+
+
+def _lower_rank(graph: Graph, node: Node) -> None:
+    """Case 2: merge dims that stay neighbours, when every reader reshapes the result anyway."""
+    readers = graph.consumers(node.output)
+    if node.output in graph.outputs or any(reader.op.name != "reshape" for reader in readers):
+        return
+    perm, shape = node.attrs["perm"], node.inputs[0].shape
+    runs: list[list[int]] = []
+    for dim in perm:
+        if runs and runs[-1][-1] + 1 == dim:
+            runs[-1].append(dim)
+        else:
+            runs.append([dim])
+    if len(runs) == len(perm):
+        return
+    order = sorted(range(len(runs)), key=lambda i: runs[i][0])
+    merged = tuple(_product(shape[d] for d in runs[i]) for i in order)
+    low = graph.emit("reshape", node.inputs, source=node.source, at=node, shape=merged)
+    new_perm = tuple(order.index(i) for i in range(len(runs)))
+    moved = graph.emit("transpose", [low], source=node.source, at=node, perm=new_perm)
+    _replace(graph, node, moved)
+    producer = low.producer
+    assert producer is not None
+    inner = producer.inputs[0].producer
+    if inner is not None and inner.op.name == "reshape":
+        graph.set_input(producer, 0, inner.inputs[0])
+
+
+def _product(sizes: Iterable[int]) -> int:
+    result = 1
+    for size in sizes:
+        result *= size
+    return result
+
+
+def _replace(graph: Graph, node: Node, new: Value) -> None:
+    graph.replace_all_uses(node.output, new)
+    graph.remove(node)

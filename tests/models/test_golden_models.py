@@ -1,0 +1,81 @@
+"""Our models against the official implementations' recorded outputs (shared/golden, tolerance 5e-5)."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+
+from exporter.build import build_model, load_weights
+from exporter.build.detection import decode, flatten_levels, postprocess
+
+GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
+TOLERANCE = 5e-5
+DETECTORS = ["efficientdet_d0", "efficientdet_d1", "tf_efficientdet_d0", "tf_efficientdet_d1", "tf_efficientdet_lite0"]
+
+pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden files lie beside the checkout, in shared/")
+
+
+@pytest.fixture(scope="module")
+def golden():
+    spec = importlib.util.spec_from_file_location("check_golden", GOLDEN / "check_golden.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def everything(model, x):
+    """Outputs, inner feature maps and the whole post-process, under the golden files' names."""
+    got, hooks = {}, []
+
+    def tap(name):
+        def record(module, inputs, output):
+            tensors = output if isinstance(output, list) else [output]
+            got.update({f"{name}[{i}]" if isinstance(output, list) else name: t for i, t in enumerate(tensors)})
+
+        return record
+
+    for name in ("backbone", *(n for n, _ in model.named_modules() if n.count(".") == 2 and n.startswith("fpn."))):
+        hooks.append(model.get_submodule(name).register_forward_hook(tap(name)))
+    classes, boxes = model(x)
+    for hook in hooks:
+        hook.remove()
+    got.update({f"class[{i}]": t for i, t in enumerate(classes)} | {f"box[{i}]": t for i, t in enumerate(boxes)})
+    got["anchors"] = model.anchors()
+    got["decoded_yxyx"] = decode(flatten_levels(boxes, 4), model.anchors())[0]
+    got["detections"] = postprocess(classes, boxes, model.anchors(), model.image_size)[0]
+    return got
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detector_agrees_with_effdet_at_every_tap(golden, name):
+    meta, stored = golden.read(name)
+    model = build_model(name, image_size=tuple(meta["input_shape"][2:]))
+    load_weights(model, golden.official_state_dict(name))
+    with torch.no_grad():
+        got = everything(model, torch.from_numpy(golden.F.make_input(meta["input_shape"])))
+
+    wanted = {"tap": meta["taps"], "out": meta["outputs"], "extra": meta["extra"]}
+    assert wanted["tap"]
+    assert set(wanted["extra"]) == {"anchors", "decoded_yxyx", "detections"}
+    for group, tensors in wanted.items():
+        for tensor_name, facts in tensors.items():
+            value, want = got[tensor_name], stored[f"{group}/{tensor_name}"]
+            assert list(value.shape) == facts["shape"], tensor_name
+            if tensor_name == "detections":
+                # The order of near-equal scores is not fixed: compare as sets, both ways.
+                gaps = torch.cdist(value.double(), torch.from_numpy(want).double(), p=float("inf"))
+                error = float(torch.maximum(gaps.min(0).values, gaps.min(1).values).max()) / abs(want).max()
+            else:
+                error = golden.rel_err(golden.sample_like(value, want.size).reshape(want.shape), want)
+            assert error <= TOLERANCE, tensor_name
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_state_dict_names_and_shapes_are_the_official_ones(golden, name):
+    meta, _ = golden.read(name)
+    with torch.device("meta"):
+        state = build_model(name).state_dict()
+    # The predictor's shape does not depend on the image size, so the published size will do.
+    assert {n: list(t.shape) for n, t in state.items()} == {n: shape for n, shape, _ in meta["state_dict"]}

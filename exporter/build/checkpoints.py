@@ -203,7 +203,8 @@ def refit_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
 
     batches: normalised pictures [N, 3, H, W]. Meant for random weights, whose activations would otherwise grow or
     vanish with depth; a module called several times (a head shared by pyramid levels) averages over its calls.
-    Weights are not changed, and the model is left in eval mode. Raises DataError if there is no picture.
+    Weights are not changed, and the model is left in eval mode. Raises DataError if there is no picture, or one alone
+    where a level has one cell: a single value has no variance.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
@@ -217,6 +218,10 @@ def refit_batchnorm(model: nn.Module, batches: Iterable[Tensor]) -> None:
         for batch in batches:
             model(batch)
             pictures += len(batch)
+    except ValueError as error:
+        raise DataError(
+            "cannot fit BatchNorm statistics", why=str(error), try_="batches of at least two pictures, or a larger size"
+        ) from error
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

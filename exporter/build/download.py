@@ -36,14 +36,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge-export"
 
 
-def resolve(model_name: str, weights: str) -> Path:
+def resolve(model_name: str, weights: str, progress: Progress | None = None) -> Path:
     """`--weights` other than "random" -> a file on disk: a published name such as "coco" is fetched, a path is kept.
 
     Raises UsageError for a name the model has no weights under, DataError for a missing file or a failed download.
     """
     checkpoints = model_info(model_name).checkpoints
     if weights in checkpoints:
-        return fetch(checkpoints[weights].url, checkpoints[weights].sha256)
+        return fetch(checkpoints[weights].url, checkpoints[weights].sha256, progress=progress)
     path = Path(weights).expanduser()
     if path.is_file():
         return path

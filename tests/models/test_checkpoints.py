@@ -156,6 +156,7 @@ def test_the_classes_in_a_refused_file_are_named(model, state, tmp_path):
     assert "argparse.Namespace" in error_of(model, tmp_path / "w.pth")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_torchscript_program_is_refused(model, tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(1, 1)), tmp_path / "w.pt")
     assert "TorchScript" in error_of(model, tmp_path / "w.pt")
@@ -222,3 +223,10 @@ def test_random_weights_refitted_to_pictures_tell_pictures_apart(name):
 def test_refitting_to_no_picture_is_an_error():
     with pytest.raises(DataError, match="no picture"):
         refit_batchnorm(build_model(NAME, 64), [])
+
+
+def test_refitting_to_one_picture_with_one_cell_levels_is_an_error_and_leaves_eval_mode():
+    model = build_model(NAME, 64)
+    with pytest.raises(DataError, match="at least two pictures"):
+        refit_batchnorm(model, [pictures(1)])
+    assert not any(module.training for module in model.modules())

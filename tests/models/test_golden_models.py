@@ -47,7 +47,6 @@ def everything(model, x):
     return got
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detector_agrees_with_effdet_at_every_tap(golden, name):
     meta, stored = golden.read(name)

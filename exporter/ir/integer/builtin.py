@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from exporter.errors import UnsupportedError
-from exporter.ir.integer.fixed_point import _q31, rescale, round_half_away, settle
+from exporter.ir.integer.fixed_point import q31, rescale, round_half_away, settle
 from exporter.ir.integer.registry import (
     ALL_CODES,
     Params,
@@ -92,12 +92,12 @@ def _hard_swish_table(x: QuantParams, out: QuantParams) -> Tensor:
 
 
 def _q15(multiplier: np.float32) -> tuple[int, int]:
-    mantissa, shift = _q31(float(multiplier))
+    mantissa, shift = q31(float(multiplier))
     return min((mantissa + (1 << 15)) >> 16, 32767), shift
 
 
 def _saturate(x: np.ndarray) -> np.ndarray:
-    return np.clip(x, -32768, 32767)
+    return np.asarray(np.clip(x, -32768, 32767))
 
 
 def _rounding_high_mul(x: np.ndarray, multiplier: int) -> np.ndarray:
@@ -107,8 +107,9 @@ def _rounding_high_mul(x: np.ndarray, multiplier: int) -> np.ndarray:
 
 
 def _rounding_shift(x: np.ndarray, exponent: int) -> np.ndarray:
-    mask = (1 << exponent) - 1
-    return (x >> exponent) + ((x & mask) > (mask >> 1) + (x < 0))
+    """x / 2^exponent, half away from zero. The mask is an int16 and turns into -1 from exponent 16 on."""
+    mask = (1 << exponent) - 1 if exponent < 16 else -1
+    return np.asarray((x >> exponent) + ((x & mask) > (mask >> 1) + (x < 0)))
 
 
 @integer

@@ -77,7 +77,7 @@ def accumulate(x: Tensor, weight: Tensor, bias: Tensor, peak: int, conv: Conv) -
     if int((load.sum(1) + bias.abs()).max()) < EXACT:
         return conv(x, weight.float(), bias.float())
     total = bias.double().reshape(-1, 1, 1)
-    per_group = x.unflatten(1, (-1, weight.shape[1]))
+    per_group = x.reshape(x.shape[0], -1, weight.shape[1], *x.shape[2:])
     for start, stop in _exact_runs(load):
         part, taps = per_group[:, :, start:stop].flatten(1, 2), weight[:, start:stop]
         exact = int(load[:, start:stop].sum(1).max()) < EXACT

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exporter.errors import UnsupportedError
+from exporter.ir.integer.fixed_point import rescale, settle
 from exporter.ir.integer.registry import Params, centred, clamp_codes, integer, quantised, scale32, to_codes
 from exporter.ir.quant import QuantParams
 
@@ -32,8 +32,8 @@ def _weighted_sum(inputs: list[Tensor], params: Params, out: QuantParams, sign: 
     a, b = inputs
     a_params, b_params = quantised(params[0]), quantised(params[1])
     ratio_a, ratio_b = scale32(a_params) / scale32(out), scale32(b_params) / scale32(out)
-    _check_ratio(ratio_a, 2.0**-10)
-    _check_ratio(ratio_b, 2.0**-10)
+    if not (_within(ratio_a, 2**-10) and _within(ratio_b, 2**-10)):
+        return _builtin_sum(inputs, params, out, sign, activation)
     shift = 21 - int(np.frexp(max(ratio_a, ratio_b))[1])
     m_a, m_b = (int(np.rint(np.ldexp(ratio, shift))) for ratio in (ratio_a, ratio_b))
     m_b *= sign
@@ -43,24 +43,33 @@ def _weighted_sum(inputs: list[Tensor], params: Params, out: QuantParams, sign: 
     return acc.bitwise_right_shift_(shift).add_(out.zero_point).clamp_(low, high).to(torch.int8)
 
 
+def _builtin_sum(inputs: list[Tensor], params: Params, out: QuantParams, sign: int, activation: str) -> Tensor:
+    """Both operands rescaled to twice the larger scale with 20 more bits, added, rescaled.
+
+    Source: tflite/kernels/add.cc and sub.cc, for scale ratios that XNNPACK does not take.
+    """
+    operands = [(x.to(torch.int64), quantised(q)) for x, q in zip(inputs, params, strict=True)]
+    common = 2.0 * max(q.scale[0] for _, q in operands)
+    a, b = (rescale((x - q.zero_point) << 20, q.scale[0] / common) for x, q in operands)
+    return settle(rescale(a + sign * b, common / (2.0**20 * out.scale[0])), out, activation)
+
+
 @integer
 def mul(inputs: list[Tensor], params: Params, out: QuantParams, *, activation: str) -> Tensor:
     """round(float32((a - z_a)·(b - z_b))·m) + zero point, with m = float32(float32(s_a·s_b) / s_y), half to even.
 
-    Source: XNNPACK src/qs8-vmul, fp32 variant (x86). ARM runs the rndnu variant: equal but for ties.
+    Source: XNNPACK src/qs8-vmul, fp32 variant (x86). ARM runs the rndnu variant: equal but for ties. Ratios that
+    XNNPACK does not take go to tflite/kernels/mul.cc.
     """
     a, b = inputs
     a_params, b_params = quantised(params[0]), quantised(params[1])
     multiplier = scale32(a_params) * scale32(b_params) / scale32(out)
-    _check_ratio(multiplier, 2.0**-16)
-    return to_codes((centred(a, a_params) * centred(b, b_params)).mul_(float(multiplier)), out, activation)
+    product = centred(a, a_params) * centred(b, b_params)
+    if not _within(multiplier, 2**-16):
+        return settle(rescale(product.to(torch.int64), float(multiplier)), out, activation)
+    return to_codes(product.mul_(float(multiplier)), out, activation)
 
 
-def _check_ratio(ratio: np.float32, least: float) -> None:
-    """The delegate leaves ratios outside [least, 256) to another kernel with another rounding."""
-    if not least <= ratio < 256:
-        raise UnsupportedError(
-            f"the ratio of the input scale to the output scale is {ratio:.3g}",
-            why=f"XNNPACK's int8 kernels take ratios from {least:.3g} to 256",
-            try_="widen the smaller range, or keep this op in float",
-        )
+def _within(ratio: np.float32, least: float) -> bool:
+    """Whether the delegate takes this ratio of input to output scale."""
+    return bool(least <= ratio < 256)

@@ -18,14 +18,14 @@ from exporter.ir.quant import QuantParams
 
 def rescale(x: Tensor, multiplier: float) -> Tensor:
     """int64 `x` times a positive double, as a 31-bit mantissa and a shift: two roundings, half away from zero."""
-    mantissa, shift = _q31(multiplier)
+    mantissa, shift = q31(multiplier)
     product = (x << max(shift, 0)) * mantissa
     nudge = torch.where(product >= 0, 1 << 30, 1 - (1 << 30))
     high = torch.div(product + nudge, 1 << 31, rounding_mode="trunc")
     return _rounding_shift(high, max(-shift, 0))
 
 
-def _q31(multiplier: float) -> tuple[int, int]:
+def q31(multiplier: float) -> tuple[int, int]:
     """multiplier = mantissa·2^(shift - 31), mantissa in [2^30, 2^31)."""
     fraction, shift = math.frexp(multiplier)
     mantissa = math.floor(fraction * 2**31 + 0.5)
@@ -42,7 +42,7 @@ def _rounding_shift(x: Tensor, exponent: int) -> Tensor:
 
 def round_half_away(x: np.ndarray) -> np.ndarray:
     """C's round()."""
-    return np.trunc(x + np.copysign(np.float32(0.5), x))
+    return np.asarray(np.copysign(np.floor(np.abs(x) + np.float32(0.5)), x))
 
 
 def builtin_clamp(activation: str, out: QuantParams) -> tuple[int, int]:

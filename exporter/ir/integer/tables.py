@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from exporter.ir.integer.elementwise import mul
+from exporter.ir.integer.fixed_point import rescale, settle
 from exporter.ir.integer.registry import (
     ALL_CODES,
     Params,
@@ -78,15 +79,10 @@ def requantize(x: Tensor, x_params: QuantParams, out: QuantParams) -> Tensor:
 
 @cached_table
 def _requantize_table(x: QuantParams, out: QuantParams) -> Tensor:
-    return _fixed_point(x, out, (scale32(x) / scale32(out),) * 2)
-
-
-def _fixed_point(x: QuantParams, out: QuantParams, slopes: tuple[np.float32, np.float32]) -> Tensor:
-    """Codes of slope·(x - z_x), with one slope for codes up to the zero point and one above; 8 fractional bits."""
-    below, above = (int(np.rint(np.float32(256) * slope)) for slope in slopes)
-    centred = ALL_CODES - x.zero_point
-    codes = ((centred * np.where(centred > 0, above, below) + 128) >> 8) + out.zero_point
-    return torch.from_numpy(np.clip(codes, *out.limits).astype(np.int8))
+    ratio = scale32(x) / scale32(out)
+    if not 2**-8 <= ratio <= 128:
+        return settle(rescale(_centred_codes(x), x.scale[0] / out.scale[0]), out)
+    return _two_slopes(x, out, ratio, ratio)
 
 
 @integer
@@ -97,5 +93,23 @@ def leaky_relu(inputs: list[Tensor], params: Params, out: QuantParams, *, negati
 
 @cached_table
 def _leaky_relu_table(x: QuantParams, out: QuantParams, negative_slope: float) -> Tensor:
-    ratio = scale32(x) / scale32(out)
-    return _fixed_point(x, out, (ratio * np.float32(negative_slope), ratio))
+    above = scale32(x) / scale32(out)
+    below = above * np.float32(negative_slope)
+    if 2**-8 <= above <= 128 and abs(below) >= 2**-8 and -127.99609375 <= below <= 128:
+        return _two_slopes(x, out, below, above)
+    below = scale32(x) * np.float32(negative_slope) / scale32(out)
+    codes = _centred_codes(x)
+    falling = rescale(codes, abs(float(below))) * int(np.sign(below))
+    return settle(torch.where(codes >= 0, rescale(codes, float(above)), falling), out)
+
+
+def _two_slopes(x: QuantParams, out: QuantParams, below: np.float32, above: np.float32) -> Tensor:
+    """Codes of slope·(x - z_x), one slope up to the zero point and one above it, with 8 fractional bits, half up."""
+    centred = ALL_CODES - x.zero_point
+    slopes = np.where(centred > 0, int(np.rint(256 * above)), int(np.rint(256 * below)))
+    codes = ((centred * slopes + 128) >> 8) + out.zero_point
+    return torch.from_numpy(np.clip(codes, *out.limits).astype(np.int8))
+
+
+def _centred_codes(x: QuantParams) -> Tensor:
+    return torch.from_numpy(ALL_CODES - x.zero_point).to(torch.int64)

@@ -1,0 +1,199 @@
+"""From ranges to parameters, and from parameters to an int8 graph.
+
+`make_plan` decides every value's QuantParams (DESIGN.md §4): all scales on the float16 grid, values that same-scale ops
+connect share one set, weights symmetric per output channel. `apply_plan` is the only place that writes parameters and
+integer constants into a graph, so a plan read back from a file gives the same model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from exporter.errors import AccuracyError, DataError
+from exporter.ir.check import derived_scale
+from exporter.ir.graph import Graph, Node, Value
+from exporter.ir.ops import Scale
+from exporter.ir.quant import QuantParams, fp16_grid
+from exporter.quantize.calibrate import Ranges
+
+Plan = dict[str, QuantParams]
+"""Value name -> parameters, for every activation, weight and constant operand. Biases are derived."""
+
+MOST_JOINED = 16.0
+"""Ranges further apart than this may not share one quantised tensor (DESIGN.md §3, trap 9)."""
+BIAS_LIMIT = 2.0**30
+"""Largest bias code: leaves the int32 accumulator as much room again."""
+
+
+def make_plan(graph: Graph, ranges: Ranges) -> Plan:
+    """Parameters for every quantised value of `graph` (after legalize, before `apply_plan`)."""
+    plan: Plan = {}
+    groups = _groups(graph)
+    for group in groups:
+        plan.update(_group_params(group, ranges))
+    for node in graph.nodes:
+        if not _is_integer(node):
+            continue
+        if node.op.data_inputs == 1:
+            x, weight, bias = node.inputs
+            plan[weight.name] = weight_params(_tensor(weight), _tensor(bias), plan[x.name].scale[0])
+        else:
+            for value in node.inputs:
+                if value.const is not None and value.name not in plan:
+                    plan[value.name] = constant_params(_tensor(value))
+    return plan
+
+
+def apply_plan(graph: Graph, plan: Plan) -> None:
+    """Write the parameters of `plan` into `graph` and turn its constants into codes.
+
+    Raises DataError when the plan does not fit the graph, naming the values.
+    """
+    wanted = {v.name: v for v in _quantised_values(graph)}
+    missing = [name for name in wanted if name not in plan]
+    if missing:
+        raise DataError(
+            f"the plan lacks {len(missing)} of {len(wanted)} values",
+            where=[*missing[:8], *(["…"] if len(missing) > 8 else [])],
+            why="it was made for another model, size or version",
+            try_="calibrate again (leave --plan out)",
+        )
+    for name, value in wanted.items():
+        if value.const is None:
+            value.quant = plan[name]
+    done: dict[int, Value] = {}
+    for node in graph.nodes:
+        if not _is_integer(node):
+            continue
+        for index, value in enumerate(list(node.inputs)):
+            if value.const is not None and value.quant is None and not (node.op.data_inputs == 1 and index == 2):
+                codes = done.setdefault(id(value), _coded(graph, value, plan[value.name]))
+                graph.set_input(node, index, codes)
+        if node.op.data_inputs == 1:
+            _derive_bias(graph, node)
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+def activation_params(low: float, high: float) -> QuantParams:
+    """int8 per tensor; zero is exact and both ends are inside (the scale is rounded up on the grid)."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = fp16_grid((high - low) / 255, up=True)
+    zero_point = round(-128 - low / scale)
+    return QuantParams((scale,), max(-128, min(127, zero_point)))
+
+
+def weight_params(weight: Tensor, bias: Tensor, input_scale: float) -> QuantParams:
+    """int8 symmetric per output channel in [-127, 127]; wide enough for the bias to fit int32 at s_in * s_w."""
+    largest = weight.detach().flatten(1).abs().amax(1).double() / 127
+    fits_bias = bias.detach().abs().double() / (BIAS_LIMIT * input_scale)
+    scales = torch.maximum(largest, fits_bias).tolist()
+    return QuantParams(tuple(fp16_grid(s, up=True) for s in scales), 0, axis=0)
+
+
+def constant_params(constant: Tensor) -> QuantParams:
+    """int8 per tensor for a constant operand. One number gets the pair (code, scale) that comes nearest to it."""
+    if constant.numel() > 1:
+        return activation_params(float(constant.min()), float(constant.max()))
+    number = float(constant)
+    if number == 0:
+        return QuantParams((fp16_grid(1 / 128),), 0)
+    codes = range(64, 128)
+    best = min(codes, key=lambda code: abs(code * fp16_grid(abs(number) / code) - abs(number)))
+    return QuantParams((fp16_grid(abs(number) / best),), 0)
+
+
+def _group_params(group: list[Value], ranges: Ranges) -> Plan:
+    fixed = {v.producer.op.fixed for v in group if v.producer and v.producer.op.scale is Scale.FIXED}
+    if fixed:
+        (params,) = fixed
+        assert params is not None
+        return {v.name: params for v in group}
+    found = {v.name: ranges[v.name] for v in group if v.name in ranges}
+    if not found:
+        raise DataError(f"no range for {group[0].name}", try_="calibrate again (leave --plan out)")
+    _refuse_wide_joins(group, found)
+    params = activation_params(min(low for low, _ in found.values()), max(high for _, high in found.values()))
+    return {v.name: params for v in group}
+
+
+def _refuse_wide_joins(group: list[Value], found: Ranges) -> None:
+    """Boxes and scores that share one tensor share one scale, and the scores become 0 (DESIGN.md §3, trap 9)."""
+    widths = {name: high - low for name, (low, high) in found.items() if high > low}
+    if len(widths) < 2 or max(widths.values()) <= MOST_JOINED * min(widths.values()):
+        return
+    narrow, wide = min(widths, key=lambda n: widths[n]), max(widths, key=lambda n: widths[n])
+    joins = [str(v.producer.source) for v in group if v.producer and v.producer.op.name == "concat"]
+    raise AccuracyError(
+        f"a concat would join ranges {widths[wide] / widths[narrow]:.0f}x apart in one int8 tensor",
+        where=[f"concat  {place}" for place in joins]
+        + [f"{name}  [{found[name][0]:.4g}, {found[name][1]:.4g}]" for name in (narrow, wide)],
+        why=f"they would share one scale: {narrow} keeps {max(1, round(255 * widths[narrow] / widths[wide]))} of 256 "
+        f"codes (the limit is {MOST_JOINED:.0f}x)",
+        try_="return the tensors as separate outputs, and join them in the app",
+    )
+
+
+# --- structure --------------------------------------------------------------------------------------------------------
+def _is_integer(node: Node) -> bool:
+    """Whether the node works on codes: everything but dequantize and the ops between dequantize and quantize."""
+    if node.op.name in ("dequantize", "quantize"):
+        return False
+    return not any(v.producer is not None and v.producer.op.name == "dequantize" for v in node.inputs)
+
+
+def _quantised_values(graph: Graph) -> Iterable[Value]:
+    """Activations that carry codes: graph inputs that no quantize reads, results of integer nodes and of quantize."""
+    float_inputs = {id(v) for n in graph.nodes if n.op.name == "quantize" for v in n.inputs if v in graph.inputs}
+    yield from (v for v in graph.inputs if id(v) not in float_inputs)
+    for node in graph.nodes:
+        if _is_integer(node) or node.op.name == "quantize":
+            yield from node.outputs
+
+
+def _groups(graph: Graph) -> list[list[Value]]:
+    """Values that must share parameters: what same-scale ops connect."""
+    parent: dict[int, int] = {}
+
+    def root(key: int) -> int:
+        while (above := parent.get(key, key)) != key:
+            key = above
+        return key
+
+    values = list(_quantised_values(graph))
+    for node in graph.nodes:
+        if node.op.scale is Scale.SAME and _is_integer(node):
+            for value in node.data_inputs:
+                parent[root(id(value))] = root(id(node.output))
+    groups: dict[int, list[Value]] = {}
+    for value in values:
+        groups.setdefault(root(id(value)), []).append(value)
+    return list(groups.values())
+
+
+def _tensor(value: Value) -> Tensor:
+    assert value.const is not None
+    return value.const
+
+
+def _coded(graph: Graph, value: Value, params: QuantParams) -> Value:
+    codes = params.quantize(_tensor(value))
+    if params.axis is not None:
+        codes = codes.clamp(min=-127)
+    coded = Value(value.name, value.shape, value.dtype, codes, params)
+    return coded
+
+
+def _derive_bias(graph: Graph, node: Node) -> None:
+    """int32 at s_in * s_w, zero point 0: exact products, since both factors lie on the float16 grid."""
+    x, weight, bias = node.inputs
+    assert x.quant is not None
+    assert weight.quant is not None
+    scale = tuple(derived_scale(x.quant.scale[0], s) for s in weight.quant.scale)
+    codes = (_tensor(bias).double() / torch.tensor(scale, dtype=torch.float64)).round()
+    codes = codes.clamp(-math.ldexp(1, 31), math.ldexp(1, 31) - 1).to(torch.int32)
+    params = QuantParams(scale, 0, axis=0, dtype="int32")
+    graph.set_input(node, 2, Value(graph.unique(bias.name), bias.shape, bias.dtype, codes, params))

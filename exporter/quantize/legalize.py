@@ -1,0 +1,66 @@
+"""What a graph must look like before parameters are assigned: ops that exist in int8, in every format alike."""
+
+from __future__ import annotations
+
+from exporter.ir.graph import Graph, Node
+
+FLOAT_ONLY = {"div": "no format divides int8 tensors"}
+"""Ops that stay float inside an int8 graph, and why."""
+
+
+def split_silu(graph: Graph) -> None:
+    """`silu(x) -> mul(x, sigmoid(x))`, so that the intermediate has the same parameters in every format.
+
+    The product keeps the value of the silu (its name and its calibrated range). XNNPACK joins the pair again into one
+    lookup table.
+    """
+    for node in [n for n in graph.nodes if n.op.name == "silu"]:
+        x, y = node.inputs[0], node.output
+        gate = graph.emit("sigmoid", [x], source=node.source, at=node)
+        product = graph.emit("mul", [x, gate], source=node.source, at=node, activation="none")
+        graph.replace_all_uses(y, product)
+        graph.remove(node)
+        product.name, y.name = y.name, product.name
+
+
+def isolate_float(graph: Graph) -> dict[str, str]:
+    """Put dequantize before and quantize behind every op of `FLOAT_ONLY`. Returns value name -> reason."""
+    islands: dict[str, str] = {}
+    for node in [n for n in graph.nodes if n.op.name in FLOAT_ONLY]:
+        for index, value in enumerate(list(node.inputs)):
+            if value.const is None and not (value.producer and value.producer.op.name == "dequantize"):
+                graph.set_input(node, index, graph.emit("dequantize", [value], source=node.source, at=node))
+        codes = graph.emit("quantize", [node.output], source=node.source, at=_after(graph, node))
+        assert codes.producer is not None
+        graph.replace_all_uses(node.output, codes, but=[codes.producer])
+        islands[node.output.name] = FLOAT_ONLY[node.op.name]
+    return islands
+
+
+def requantize_joined(graph: Graph) -> None:
+    """A concat's operands share one set of parameters: those that cannot (fixed scale, or the graph's own input) go
+    through a `quantize` of their own, unless all operands are fixed alike.
+    """
+    for node in [n for n in graph.nodes if n.op.name == "concat"]:
+        fixed = [v.producer.op.fixed if v.producer else None for v in node.inputs]
+        if all(fixed) and len(set(fixed)) == 1:
+            continue
+        for index, value in enumerate(list(node.inputs)):
+            if value.const is None and (fixed[index] or value in graph.inputs):
+                graph.set_input(node, index, graph.emit("quantize", [value], source=node.source, at=node))
+
+
+def float_borders(graph: Graph) -> None:
+    """Float inputs and outputs: quantize behind each input, dequantize before each output."""
+    first = graph.nodes[0]
+    for value in graph.inputs:
+        codes = graph.emit("quantize", [value], name=f"{value.name}/codes", at=first)
+        assert codes.producer is not None
+        graph.replace_all_uses(value, codes, but=[codes.producer])
+    for index, value in enumerate(list(graph.outputs)):
+        graph.outputs[index] = graph.emit("dequantize", [value], name=f"{graph.output_names[index]}/float")
+
+
+def _after(graph: Graph, node: Node) -> Node | None:
+    index = graph.nodes.index(node) + 1
+    return graph.nodes[index] if index < len(graph.nodes) else None

@@ -1,0 +1,1 @@
+"""Artifacts run on real runtimes and compared with PyTorch: parity, metrics, latency."""

@@ -162,8 +162,13 @@ def div(b: Builder, a: Value | float, other: Value | float, rounding_mode: str |
         raise Unsupported(f"rounding_mode={rounding_mode!r}")
     divisor = b.operand(other)
     if divisor.const is not None:
-        return mul(b, a, b.constant(1.0 / divisor.const.double()))
+        return mul(b, a, b.constant((1.0 / divisor.const.double()).float()))
     return b.emit("div", b.operand(a), divisor, activation="none")
+
+
+@aten("reciprocal")
+def reciprocal(b: Builder, x: Value) -> Value:
+    return div(b, 1.0, x)
 
 
 @aten("neg")
@@ -202,20 +207,24 @@ def leaky_relu(b: Builder, x: Value, negative_slope: float = 0.01) -> Value:
     return b.emit("leaky_relu", x, negative_slope=float(negative_slope))
 
 
-@aten("hardtanh", "clamp")
-def hardtanh(b: Builder, x: Value, min_val: float | None = -1.0, max_val: float | None = 1.0, **bounds: Any) -> Value:
+@aten("hardtanh")
+def hardtanh(b: Builder, x: Value, min_val: float = -1.0, max_val: float = 1.0) -> Value:
+    return clamp(b, x, min_val, max_val)
+
+
+@aten("clamp")
+def clamp(b: Builder, x: Value, min: float | None = None, max: float | None = None) -> Value:
     """ReLU and ReLU6 written as clamps."""
-    low, high = bounds.get("min", min_val), bounds.get("max", max_val)
-    if (low, high) == (0, 6):
+    if (min, max) == (0, 6):
         return b.emit("relu6", x)
-    if low == 0 and high is None:
+    if (min, max) == (0, None):
         return b.emit("relu", x)
-    raise Unsupported(f"clamp to [{low}, {high}]: only [0, 6] and [0, inf)")
+    raise Unsupported(f"clamp to [{min}, {max}]: only [0, 6] and [0, inf)")
 
 
 @aten("clamp_min")
 def clamp_min(b: Builder, x: Value, low: float) -> Value:
-    return hardtanh(b, x, low, None)
+    return clamp(b, x, low)
 
 
 @aten("softmax", "_softmax")
@@ -337,6 +346,11 @@ def transpose(b: Builder, x: Value, dim0: int, dim1: int) -> Value:
     perm = list(range(len(x.shape)))
     perm[dim0], perm[dim1] = perm[dim1], perm[dim0]
     return b.emit("transpose", x, perm=tuple(perm))
+
+
+@aten("t")
+def t(b: Builder, x: Value) -> Value:
+    return transpose(b, x, 0, 1) if len(x.shape) == 2 else x
 
 
 @aten("cat")

@@ -166,6 +166,28 @@ class Graph:
             if not any(value.uses or value in self.outputs for value in node.outputs):
                 self.remove(node)
 
+    def clone(self) -> Graph:
+        """A structural copy with the same names; constant tensors are shared, everything else is new."""
+        other = Graph(self.name)
+        other._names = dict(self._names)
+        copies: dict[int, Value] = {}
+
+        def copy(value: Value) -> Value:
+            if id(value) not in copies:
+                copies[id(value)] = Value(value.name, value.shape, value.dtype, value.const, value.quant)
+            return copies[id(value)]
+
+        other.inputs = [copy(v) for v in self.inputs]
+        for node in self.nodes:
+            twin = Node(node.op, [copy(v) for v in node.inputs], [copy(v) for v in node.outputs], dict(node.attrs), node.source)
+            for value in twin.inputs:
+                value.uses.append(twin)
+            for value in twin.outputs:
+                value.producer = twin
+            other.nodes.append(twin)
+        other.outputs, other.output_names = [copy(v) for v in self.outputs], list(self.output_names)
+        return other
+
     # --- reading ------------------------------------------------------------------------------------------------------
     def values(self) -> Iterator[Value]:
         """Inputs, then constants and node outputs in order of first appearance, each once."""

@@ -53,7 +53,7 @@ def apply_plan(graph: Graph, plan: Plan) -> None:
 
     Raises DataError when the plan does not fit the graph, naming the values.
     """
-    wanted = {v.name: v for v in _quantised_values(graph)}
+    wanted = {v.name: v for v in [*_quantised_values(graph), *_constants(graph)]}
     missing = [name for name in wanted if name not in plan]
     if missing:
         raise DataError(
@@ -112,12 +112,41 @@ def _group_params(group: list[Value], ranges: Ranges) -> Plan:
         (params,) = fixed
         assert params is not None
         return {v.name: params for v in group}
-    found = {v.name: ranges[v.name] for v in group if v.name in ranges}
+    found = dict(known for v in group if (known := _known_range(v, ranges)))
     if not found:
         raise DataError(f"no range for {group[0].name}", try_="calibrate again (leave --plan out)")
     _refuse_wide_joins(group, found)
     params = activation_params(min(low for low, _ in found.values()), max(high for _, high in found.values()))
     return {v.name: params for v in group}
+
+
+def _known_range(value: Value, ranges: Ranges) -> tuple[str, tuple[float, float]] | None:
+    """What brings a range of its own into a group, and that range: observed, given, a constant's or a pad's."""
+    node = value.producer
+    if value.const is not None:
+        return value.name, (float(value.const.min()), float(value.const.max()))
+    if value.name in ranges:
+        return value.name, ranges[value.name]
+    if node is None:
+        return None
+    if node.op.fixed:
+        return value.name, node.op.fixed.range
+    if node.op.name == "quantize":
+        return node.inputs[0].name, _reach(node.inputs[0], ranges)
+    if node.op.name == "pad" and math.isfinite(fill := node.attrs["value"]):
+        return value.name, (fill, fill)
+    return None
+
+
+def _reach(value: Value, ranges: Ranges) -> tuple[float, float]:
+    """The range of a value that same-scale ops may have made."""
+    known = _known_range(value, ranges)
+    found = [known[1]] if known else []
+    if value.producer and value.producer.op.scale is Scale.SAME:
+        found += [_reach(v, ranges) for v in value.producer.inputs]
+    if not found:
+        raise DataError(f"no range for {value.name}", try_="calibrate again (leave --plan out)")
+    return min(low for low, _ in found), max(high for _, high in found)
 
 
 def _refuse_wide_joins(group: list[Value], found: Ranges) -> None:
@@ -146,12 +175,18 @@ def _is_integer(node: Node) -> bool:
 
 
 def _quantised_values(graph: Graph) -> Iterable[Value]:
-    """Activations that carry codes: graph inputs that no quantize reads, results of integer nodes and of quantize."""
-    float_inputs = {id(v) for n in graph.nodes if n.op.name == "quantize" for v in n.inputs if v in graph.inputs}
-    yield from (v for v in graph.inputs if id(v) not in float_inputs)
+    """Activations that carry codes: graph inputs, results of integer nodes and of quantize."""
+    yield from graph.inputs
     for node in graph.nodes:
         if _is_integer(node) or node.op.name == "quantize":
             yield from node.outputs
+
+
+def _constants(graph: Graph) -> Iterable[Value]:
+    """Weights and constant operands of integer nodes. Biases are derived."""
+    for node in graph.nodes:
+        if _is_integer(node):
+            yield from (v for v in node.inputs[: 2 if node.op.data_inputs == 1 else None] if v.const is not None)
 
 
 def _groups(graph: Graph) -> list[list[Value]]:
@@ -166,7 +201,8 @@ def _groups(graph: Graph) -> list[list[Value]]:
     values = list(_quantised_values(graph))
     for node in graph.nodes:
         if node.op.scale is Scale.SAME and _is_integer(node):
-            for value in node.data_inputs:
+            values += [v for v in node.inputs if v.const is not None]
+            for value in node.inputs:
                 parent[root(id(value))] = root(id(node.output))
     groups: dict[int, list[Value]] = {}
     for value in values:

@@ -10,12 +10,13 @@ import json
 import math
 import zlib
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -64,6 +65,10 @@ class Samples:
             finally:
                 pool.shutdown(cancel_futures=True)
 
+    def select(self, indices: Iterable[int]) -> Self:
+        """The samples at these positions, in this order, as a stream of their own."""
+        raise NotImplementedError
+
     @property
     def sha256(self) -> str:
         """Hex digest over the names and contents of the samples, whatever folder they lie in."""
@@ -87,6 +92,14 @@ class Pictures(Samples):
         ids = {image["file_name"]: image.get("id") for image in coco["images"]} if coco else {}
         self.image_ids = tuple(ids[name] for name in self.names) if coco else ()
         self._refuse({name: fault for name in self.names if (fault := _header(files[name]))})
+
+    def select(self, indices: Iterable[int]) -> Self:
+        part, chosen = copy(self), list(indices)
+        part.__dict__.pop("sha256", None)
+        part.names = tuple(self.names[i] for i in chosen)
+        part.files = tuple(self.files[i] for i in chosen)
+        part.image_ids = tuple(self.image_ids[i] for i in chosen) if self.image_ids else ()
+        return part
 
     @cached_property
     def sha256(self) -> str:
@@ -129,17 +142,24 @@ class Arrays(Samples):
         self.available = next(iter(counts.values()))
         self._wanted = _spread(self.available, limit)
         self.names = tuple(f"{source.name}[{i}]" for i in self._wanted)
+        _ = self.sha256  # reads every row, so a bad one is found before the work starts
+
+    def select(self, indices: Iterable[int]) -> Self:
+        part = copy(self)
+        part.__dict__.pop("sha256", None)
+        part._wanted = sorted(self._wanted[i] for i in indices)
+        part.names = tuple(f"{self.source.name}[{i}]" for i in part._wanted)
+        return part
+
+    @cached_property
+    def sha256(self) -> str:
         digest = hashlib.sha256()
         for key in self._keys:
-            for i, row in zip(self._wanted, _rows(source, key, self._wanted), strict=True):
+            for i, row in zip(self._wanted, _rows(self.source, key, self._wanted), strict=True):
                 if not np.isfinite(row).all():
-                    raise DataError(f"sample {i} of {source}{_of(key)} holds NaN or infinity")
+                    raise DataError(f"sample {i} of {self.source}{_of(key)} holds NaN or infinity")
                 digest.update(row.tobytes())
-        self._sha256 = digest.hexdigest()
-
-    @property
-    def sha256(self) -> str:
-        return self._sha256
+        return digest.hexdigest()
 
     def _read(self) -> Iterator[tuple[Tensor, ...]]:
         for rows in zip(*(_rows(self.source, key, self._wanted) for key in self._keys), strict=True):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from exporter.ir.graph import Graph, Node
+from exporter.ir.graph import Graph, Node, Value
+from exporter.ir.ops import Scale
+from exporter.ir.quant import QuantParams
 
 FLOAT_ONLY = {"div": "no format divides int8 tensors"}
 """Ops that stay float inside an int8 graph, and why."""
@@ -39,15 +41,25 @@ def isolate_float(graph: Graph) -> dict[str, str]:
 
 def requantize_joined(graph: Graph) -> None:
     """A concat's operands share one set of parameters: those that cannot (fixed scale, or the graph's own input) go
-    through a `quantize` of their own, unless all operands are fixed alike.
+    through a `quantize` of their own, unless all operands are pinned alike.
     """
     for node in [n for n in graph.nodes if n.op.name == "concat"]:
-        fixed = [v.producer.op.fixed if v.producer else None for v in node.inputs]
-        if all(fixed) and len(set(fixed)) == 1:
+        pins = [_pinned(v) for v in node.inputs]
+        if len(set(pins)) == 1:
             continue
-        for index, value in enumerate(list(node.inputs)):
-            if value.const is None and (fixed[index] or value in graph.inputs):
+        for index, (value, pin) in enumerate(zip(list(node.inputs), pins, strict=True)):
+            if pin is not None:
                 graph.set_input(node, index, graph.emit("quantize", [value], source=node.source, at=node))
+
+
+def _pinned(value: Value) -> QuantParams | Value | None:
+    """What fixes the parameters of `value`, through same-scale ops: the specification, or a graph input."""
+    node = value.producer
+    if node is None:
+        return value if value.const is None else None
+    if node.op.scale is Scale.SAME:
+        return next((pin for v in node.inputs if (pin := _pinned(v)) is not None), None)
+    return node.op.fixed
 
 
 def float_borders(graph: Graph) -> None:

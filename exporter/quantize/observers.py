@@ -17,8 +17,12 @@ from torch import Tensor
 
 from exporter.errors import DataError, UsageError, nearest
 
-SAMPLE = 32768
+SAMPLE = 8192
 """Elements of a tensor that a histogram counts, per image."""
+BATCH = 8
+"""Images whose samples are counted at once: on small tensors a call costs more than its arithmetic."""
+RUN = 16
+"""Neighbours that are sampled together, one cache line: single elements would cost as much as the whole tensor."""
 BINS = 4096
 """Bins of a histogram: between half and all of them lie inside the range seen."""
 FINEST = -40
@@ -54,6 +58,7 @@ class MinMax:
         self.name = name
         self.lows: array[float] = array("f")
         self.highs: array[float] = array("f")
+        self.low = self.high = 0.0
 
     def collect(self, x: Tensor) -> None:
         self._extremes(_flat(x))
@@ -61,13 +66,14 @@ class MinMax:
     def merge(self, other: Self) -> None:
         self.lows += other.lows
         self.highs += other.highs
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
 
     def finish(self) -> tuple[float, float]:
         if not self.lows:
             raise DataError(f"{self.name} was never observed", try_="calibrate with at least one sample")
-        return min(0.0, *self.lows), max(0.0, *self.highs)
+        return self.low, self.high
 
-    def _extremes(self, flat: Tensor) -> tuple[float, float]:
+    def _extremes(self, flat: Tensor) -> None:
         if not len(flat):
             raise DataError(f"{self.name} is empty")
         smallest, largest = torch.aminmax(flat)
@@ -80,7 +86,7 @@ class MinMax:
             )
         self.lows.append(low)
         self.highs.append(high)
-        return low, high
+        self.low, self.high = min(self.low, low), max(self.high, high)
 
 
 class Histogram(MinMax):
@@ -88,7 +94,7 @@ class Histogram(MinMax):
 
     Bin edges are absolute and widths powers of two: widening adds bins up in pairs, so the counts never depend on the
     order of images, and merging equals collecting at once. A sampled element counts for all those it stands for; the
-    exact extremes, which a sample would miss, count once each.
+    exact extremes, which a sample would miss, count once each. Samples wait until `BATCH` of them are counted at once.
     """
 
     def __init__(self, name: str) -> None:
@@ -96,6 +102,8 @@ class Histogram(MinMax):
         self.counts = np.zeros(BINS, dtype=np.int64)
         self.start = 0
         self.exponent = FINEST
+        self._waiting: list[Tensor] = []
+        self._stride = 1
 
     @property
     def width(self) -> float:
@@ -108,36 +116,45 @@ class Histogram(MinMax):
         return np.arange(self.start, self.start + BINS + 1) * self.width
 
     def collect(self, x: Tensor) -> None:
-        flat = _flat(x)
-        low, high = self._extremes(flat)
-        self._cover(low, high)
-        stride = _stride(x.shape)
-        bins = flat[::stride].mul(1 / self.width).floor_().sub_(self.start).to(torch.int32)
-        self.counts += torch.bincount(bins, minlength=BINS).numpy() * stride
-        if stride > 1:
-            self.counts[self._bin(low)] += 1
-            self.counts[self._bin(high)] += 1
+        flat, stride = _flat(x), _stride(x.shape)
+        if stride != self._stride or len(self._waiting) == BATCH:
+            self._count()
+            self._stride = stride
+        self._extremes(flat)
+        self._waiting.append(_every(flat, stride))
 
     def merge(self, other: Self) -> None:
-        if other.lows:
-            self._cover(min(other.lows), max(other.highs))
-            self.counts += _rebin(other.counts, other.start, self.exponent - other.exponent, self.start)
+        self._count()
+        other._count()
         super().merge(other)
+        self._cover()
+        self.counts += _rebin(other.counts, other.start, self.exponent - other.exponent, self.start)
 
-    def _bin(self, value: float) -> int:
-        return math.floor(value / self.width) - self.start
+    def finish(self) -> tuple[float, float]:
+        self._count()
+        return super().finish()
 
-    def _cover(self, low: float, high: float) -> None:
-        """Widen or shift the bins until they cover [low, high], all that was seen before, and zero."""
-        if self._bin(low) >= 0 and self._bin(high) < BINS:
+    def _count(self) -> None:
+        """Count the samples that wait."""
+        if not self._waiting:
             return
-        low, high = min(0.0, low, *self.lows), max(0.0, high, *self.highs)
-        exponent = self.exponent
-        while math.floor(high / 2.0**exponent) - math.floor(low / 2.0**exponent) >= BINS:
+        self._cover()
+        bins = torch.cat(self._waiting).mul_(1 / self.width).floor_().sub_(self.start).to(torch.int32)
+        self.counts += torch.bincount(bins, minlength=BINS).numpy() * self._stride
+        if self._stride > 1:
+            for extreme in (*self.lows[-len(self._waiting) :], *self.highs[-len(self._waiting) :]):
+                self.counts[math.floor(extreme / self.width) - self.start] += 1
+        self._waiting.clear()
+
+    def _cover(self) -> None:
+        """Widen or shift the bins where they do not reach from `low` to `high`."""
+        exponent = max(self.exponent, math.frexp((self.high - self.low) / BINS)[1] - 1)  # 2^e at most a bin's share
+        while math.floor(self.high / 2.0**exponent) - math.floor(self.low / 2.0**exponent) >= BINS:
             exponent += 1
-        start = math.floor(low / 2.0**exponent)
-        self.counts = _rebin(self.counts, self.start, exponent - self.exponent, start)
-        self.exponent, self.start = exponent, start
+        start = math.floor(self.low / 2.0**exponent)
+        if (exponent, start) != (self.exponent, self.start):
+            self.counts = _rebin(self.counts, self.start, exponent - self.exponent, start)
+            self.exponent, self.start = exponent, start
 
 
 class Percentile(Histogram):
@@ -194,8 +211,8 @@ class Mse(Histogram):
 class Entropy(Histogram):
     """The range whose quantised histogram has the least Kullback-Leibler divergence from the true one.
 
-    TensorRT's method (S. Migacz, "8-bit Inference with TensorRT", GTC 2017) for affine ranges: the two ends are
-    searched in turn, each over at most `ENDS` places, until neither moves. The bin of zero counts no more than its
+    TensorRT's method (S. Migacz, "8-bit Inference with TensorRT", GTC 2017) for affine ranges: both ends are
+    searched, each over at most `ENDS` places. The bin of zero counts no more than its
     neighbour, as in NVIDIA's pytorch-quantization: a ReLU's zeros are exact in any range and would drown the rest.
     """
 
@@ -267,17 +284,29 @@ ENDS = 128
 
 
 def least_divergence(counts: np.ndarray, zero: int, levels: int) -> tuple[int, int]:
-    """The bins [left, right) with `left <= zero <= right` of least divergence, found end by end from the whole."""
+    """The bins [left, right) of least divergence with `left <= zero <= right`, at least `levels` wide.
+
+    Both ends first close in on zero together, each down from its own extreme; then they move in turn.
+    """
     occupied = np.flatnonzero(counts)
-    left, right = min(zero, int(occupied[0])), max(zero, int(occupied[-1]) + 1)
-    lefts = np.unique([left, *_places(occupied[occupied <= zero])])
-    rights = np.unique([right, *_places(occupied[occupied >= zero] + 1)])
+    below, above = occupied[occupied <= zero], occupied[occupied >= zero] + 1
+    lefts = _places(np.union1d(below, min(zero, occupied[0])))
+    rights = _places(np.union1d(above, max(zero, occupied[-1] + 1)))
+
+    def best(left: np.ndarray, right: np.ndarray) -> tuple[int, int]:
+        wide = right - left >= min(levels, rights[-1] - lefts[0])
+        left, right = left[wide], right[wide]
+        least = divergence(counts, left, right, levels).argmin()
+        return int(left[least]), int(right[least])
+
+    reach = np.union1d(zero - lefts, rights - zero)
+    nearest_left = lefts[np.searchsorted(lefts, zero - reach).clip(0, len(lefts) - 1)]
+    nearest_right = rights[np.searchsorted(rights, zero + reach, side="right").clip(1) - 1]
+    left, right = best(nearest_left, nearest_right)
     while True:
         before = left, right
-        fits = rights[rights - left >= min(levels, right - left)]
-        right = int(fits[divergence(counts, np.full_like(fits, left), fits, levels).argmin()])
-        fits = lefts[right - lefts >= min(levels, right - left)]
-        left = int(fits[divergence(counts, fits, np.full_like(fits, right), levels).argmin()])
+        left, right = best(np.full_like(rights, left), rights)
+        left, right = best(lefts, np.full_like(lefts, right))
         if (left, right) == before:
             return left, right
 
@@ -319,9 +348,13 @@ def _xlogx(x: np.ndarray) -> np.ndarray:
 
 def _flat(x: Tensor) -> Tensor:
     """All elements in the order they lie in memory: a channels-last tensor would else be copied, ten times slower."""
-    if not x.is_contiguous():
-        x = x.permute(sorted(range(x.dim()), key=x.stride, reverse=True))
-    return x.reshape(-1)
+    return x.permute(_order(x.stride())).reshape(-1)
+
+
+@lru_cache(maxsize=4096)
+def _order(strides: tuple[int, ...]) -> tuple[int, ...]:
+    """The axes from the slowest to the fastest in memory."""
+    return tuple(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
 
 
 @lru_cache(maxsize=4096)
@@ -333,7 +366,15 @@ def _stride(shape: tuple[int, ...]) -> int:
     return stride
 
 
+def _every(flat: Tensor, stride: int) -> Tensor:
+    """A copy of every `stride`-th run of `RUN` elements; a part of a stride at the end is left out."""
+    if stride == 1:
+        return flat.clone()
+    span = stride * RUN
+    return flat[: len(flat) - len(flat) % span].view(-1, span)[:, :RUN].reshape(-1)
+
+
 def _rebin(counts: np.ndarray, start: int, octaves: int, new_start: int) -> np.ndarray:
-    """The counts in bins 2^octaves times as wide, laid out from `new_start`."""
+    """The counts in bins 2^octaves times as wide, laid out from `new_start`; none may fall outside."""
     bins = ((np.arange(start, start + BINS) >> octaves) - new_start)[used := counts > 0]
     return np.bincount(bins, counts[used], minlength=BINS).astype(np.int64)

@@ -59,10 +59,10 @@ class Preprocess(BaseModel):
         NumPy rather than torch, so that a decoding thread takes no intra-op threads from the model.
         Raises DataError for a picture without 8- or 16-bit pixels, OSError where Pillow cannot decode it.
         """
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
         x = (np.asarray(self._resized(rgb(image)), dtype=np.float32) / 255 - mean) / std
         canvas = np.empty((3, *self.size), dtype=np.float32)
-        canvas[:] = ((np.float32(self.fill or self.mean) - mean) / std).reshape(3, 1, 1)
+        canvas[:] = ((np.array(self.fill or self.mean, np.float32) - mean) / std).reshape(3, 1, 1)
         canvas[:, : x.shape[0], : x.shape[1]] = x.transpose(2, 0, 1)
         return torch.from_numpy(canvas)
 

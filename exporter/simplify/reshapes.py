@@ -14,6 +14,9 @@ def merge_reshapes(graph: Graph) -> None:
     2. a transpose between reshapes moves whole runs of dims: each run becomes one dim, so a channel shuffle
        (view, permute, view on rank 5) stays within rank 4 (DESIGN.md §3, trap 5)
     3. a transpose that only moves dims of size 1 is a reshape
+    4. `transpose(reshape(x))` that brings the pixels of a map together and its channels last (map to tokens) becomes
+       `reshape(transpose(x, (0, 2, 3, 1)))`, and the way back likewise: where maps are stored channels-last, these
+       transposes cost nothing
     """
     for node in list(graph.nodes):
         if node not in graph.nodes:

@@ -1,1 +1,1 @@
-"""Artifacts run on real runtimes and compared with PyTorch: parity, metrics, latency."""
+"""Stage verify: run the files on runtimes, compare with PyTorch and with the integer interpreter, judge by gates."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from exporter.ir.integer.elementwise import check_ratio
 from exporter.ir.integer.registry import Params, centred, integer, quantised, scale32, to_codes
 from exporter.ir.ops import Pads, Pair, symmetric
 from exporter.ir.quant import QuantParams
@@ -40,6 +41,7 @@ def conv2d(
     x, weight, bias = inputs
     x_params, w_params = quantised(params[0]), quantised(params[1])
     multiplier = scale32(x_params) * np.array(w_params.scale, np.float32) / scale32(out)
+    check_ratio(multiplier.max())
     x, pads = centred(x, x_params), (padding[0], padding[2])
     if not symmetric(padding):
         x, pads = F.pad(x, (padding[2], padding[3], padding[0], padding[1])), (0, 0)

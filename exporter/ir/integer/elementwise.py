@@ -6,8 +6,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exporter.errors import UnsupportedError
 from exporter.ir.integer.fixed_point import rescale, settle
-from exporter.ir.integer.registry import Params, centred, clamp_codes, integer, quantised, scale32, to_codes
+from exporter.ir.integer.registry import (
+    Params,
+    cached_table,
+    centred,
+    clamp_codes,
+    integer,
+    lookup,
+    quantised,
+    reals,
+    reference_codes,
+    scale32,
+    to_codes,
+)
 from exporter.ir.quant import QuantParams
 
 
@@ -32,13 +45,14 @@ def _weighted_sum(inputs: list[Tensor], params: Params, out: QuantParams, sign: 
     a, b = inputs
     a_params, b_params = quantised(params[0]), quantised(params[1])
     ratio_a, ratio_b = scale32(a_params) / scale32(out), scale32(b_params) / scale32(out)
-    if not (_within(ratio_a, 2**-10) and _within(ratio_b, 2**-10)):
+    check_ratio(max(ratio_a, ratio_b))
+    if min(ratio_a, ratio_b) < 2**-10:
         return _builtin_sum(inputs, params, out, sign, activation)
     shift = 21 - int(np.frexp(max(ratio_a, ratio_b))[1])
     m_a, m_b = (int(np.rint(np.ldexp(ratio, shift))) for ratio in (ratio_a, ratio_b))
     m_b *= sign
     bias = (1 << (shift - 1)) - m_a * a_params.zero_point - m_b * b_params.zero_point
-    acc = a.to(torch.int32) * m_a + (b.to(torch.int32) * m_b + bias)
+    acc = a.to(torch.int32).mul_(m_a) + b.to(torch.int32).mul_(m_b).add_(bias)
     low, high = clamp_codes(activation, out)
     return acc.bitwise_right_shift_(shift).add_(out.zero_point).clamp_(low, high).to(torch.int8)
 
@@ -58,18 +72,43 @@ def _builtin_sum(inputs: list[Tensor], params: Params, out: QuantParams, sign: i
 def mul(inputs: list[Tensor], params: Params, out: QuantParams, *, activation: str) -> Tensor:
     """round(float32((a - z_a)·(b - z_b))·m) + zero point, with m = float32(float32(s_a·s_b) / s_y), half to even.
 
-    Source: XNNPACK src/qs8-vmul, fp32 variant (x86). ARM runs the rndnu variant: equal but for ties. Ratios that
-    XNNPACK does not take go to tflite/kernels/mul.cc.
+    Source: XNNPACK src/qs8-vmul, fp32 variant (x86). ARM runs the rndnu variant: equal but for ties. Ratios below
+    XNNPACK's range go to tflite/kernels/mul.cc. A tensor times itself becomes XNNPACK's square, with its own rounding.
     """
     a, b = inputs
     a_params, b_params = quantised(params[0]), quantised(params[1])
     multiplier = scale32(a_params) * scale32(b_params) / scale32(out)
+    check_ratio(multiplier)
+    if multiplier < 2**-16:
+        product = (a.to(torch.int64) - a_params.zero_point) * (b.to(torch.int64) - b_params.zero_point)
+        return settle(rescale(product, float(multiplier)), out, activation)
+    if a is b:
+        return lookup(a, _square_table(a_params, out)).clamp_(*clamp_codes(activation, out))
     product = centred(a, a_params) * centred(b, b_params)
-    if not _within(multiplier, 2**-16):
-        return settle(rescale(product.to(torch.int64), float(multiplier)), out, activation)
     return to_codes(product.mul_(float(multiplier)), out, activation)
 
 
-def _within(ratio: np.float32, least: float) -> bool:
-    """Whether the delegate takes this ratio of input to output scale."""
-    return bool(least <= ratio < 256)
+@cached_table
+def _square_table(x: QuantParams, out: QuantParams) -> Tensor:
+    """Source: XNNPACK src/subgraph.c (optimize_common_subgraphs_mul_to_sqr), src/reference/unary-elementwise.cc."""
+    return reference_codes(np.square(reals(x)), out)
+
+
+@integer
+def div(inputs: list[Tensor], params: Params, out: QuantParams, *, activation: str) -> Tensor:
+    """Refused: XNNPACK has no int8 division, and TFLite's own overflows for small divisors."""
+    raise UnsupportedError(
+        "int8 division",
+        why="the runtime's int8 kernel overflows when the divisor is near zero",
+        try_="keep div in float, or multiply by the reciprocal where the divisor is a constant",
+    )
+
+
+def check_ratio(ratio: np.float32) -> None:
+    """Refuse scale ratios from 256 on: XNNPACK does not take them, and TFLite's kernels wrap around in int16."""
+    if ratio >= 256:
+        raise UnsupportedError(
+            f"an int8 op whose output scale is {ratio:.3g} times finer than its input allows",
+            why="beyond 256 the runtime's kernels wrap around instead of saturating",
+            try_="widen the range of the output",
+        )

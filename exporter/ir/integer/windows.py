@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from exporter.ir.integer.registry import Params, integer, quantised, require_same, scale32, zero_point32
@@ -26,7 +25,8 @@ def mean(inputs: list[Tensor], params: Params, out: QuantParams, *, dims: Ints, 
     """round(float32(sum of the codes)·m + z), with m = float32(float32(s_x/s_y)·float32(1/n)) and
     z = z_y - float32(n·z_x)·m, all in float32, half to even.
 
-    Source: XNNPACK src/operators/reduce-nd.c, src/reference/unary-elementwise.cc.
+    Source: XNNPACK src/operators/reduce-nd.c, src/reference/unary-elementwise.cc. Where the reduced dims include the
+    innermost stored one and hold over 8192 elements, XNNPACK's AVX2 sum overflows int16 and only this one is right.
     """
     x, x_params = inputs[0], quantised(params[0])
     count = int(np.prod([x.shape[d] for d in dims]))
@@ -39,9 +39,17 @@ def mean(inputs: list[Tensor], params: Params, out: QuantParams, *, dims: Ints, 
 
 @integer
 def resize_nearest(inputs: list[Tensor], params: Params, out: QuantParams, *, size: Pair) -> Tensor:
-    """Copies codes. Source: tflite/kernels/internal/reference/resize_nearest_neighbor.h (XNNPACK has no such op)."""
+    """Copies codes from source index (i·(in·2^16 // out + 1)) >> 16, at most in - 1.
+
+    The same as floor(i·in/out), exactly; float kernels and torch round that product and miss by one at some sizes
+    (21 -> 69). Source: tflite/kernels/internal/optimized/optimized_ops.h (XNNPACK has no such op).
+    """
     require_same(params, out, "resize_nearest")
-    return F.interpolate(inputs[0].float(), size, mode="nearest").to(torch.int8)
+    rows, columns = (
+        (torch.arange(wide) * ((narrow << 16) // wide + 1) >> 16).clamp_(max=narrow - 1)
+        for narrow, wide in zip(inputs[0].shape[2:], size, strict=True)
+    )
+    return inputs[0].permute(0, 2, 3, 1).index_select(2, columns).index_select(1, rows).permute(0, 3, 1, 2)
 
 
 @integer
@@ -53,12 +61,14 @@ def resize_bilinear(
     Source: XNNPACK src/indirection.c (hwc_q11), src/s8-ibilinear.
     """
     require_same(params, out, "resize_bilinear")
-    x = inputs[0].to(torch.int32)
-    top, bottom, down = _taps(x.shape[2], size[0], align_corners)
-    left, right, across = _taps(x.shape[3], size[1], align_corners)
-    rows = (x[:, :, top] << 11) + (x[:, :, bottom] - x[:, :, top]) * down[:, None]
-    both = (rows[..., left] << 11) + (rows[..., right] - rows[..., left]) * across
-    return both.add_(1 << 21).bitwise_right_shift_(22).to(torch.int8)
+    x = inputs[0].permute(0, 2, 3, 1).to(torch.int32)
+    top, bottom, down = _taps(x.shape[1], size[0], align_corners)
+    left, right, across = _taps(x.shape[2], size[1], align_corners)
+    above, below = x.index_select(1, top), x.index_select(1, bottom)
+    rows = (above << 11) + (below - above) * down[:, None, None]
+    west, east = rows.index_select(2, left), rows.index_select(2, right)
+    both = (west << 11) + (east - west) * across[:, None]
+    return both.add_(1 << 21).bitwise_right_shift_(22).to(torch.int8).permute(0, 3, 1, 2)
 
 
 def _taps(size: int, out_size: int, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -81,6 +81,10 @@ class Emitter:
         self._index[id(value)] = index = self._new(value)
         return index
 
+    def alias(self, value: Value, of: Value) -> None:
+        """Let `value` live in the tensor of `of`: the same bytes under the same stored shape."""
+        self._index[id(value)] = self.stored(of)
+
     def plain(self, value: Value) -> int:
         """Index of the value in PyTorch's axis order; NHWC values are transposed once."""
         if not self.layouts.is_nhwc(value):
@@ -356,10 +360,13 @@ def reshape(e: Emitter, node: Node) -> None:
 
 @spelling
 def transpose(e: Emitter, node: Node) -> None:
-    """One TRANSPOSE from storage order to storage order, whatever both are."""
+    """One TRANSPOSE from storage order to storage order, whatever both are; none where the two orders cancel it."""
     x, y, perm = node.inputs[0], node.output, node.attrs["perm"]
     order = NHWC if e.layouts.is_nhwc(y) else tuple(range(len(perm)))
     stored_perm = [e.layouts.dim(x, perm[d]) for d in order]
+    if stored_perm == sorted(stored_perm):
+        e.alias(y, x)
+        return
     e.op("TRANSPOSE", [e.stored(x), e.numbers(stored_perm)], e.result(y), node, schema.TransposeOptionsT())
 
 

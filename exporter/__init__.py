@@ -1,0 +1,116 @@
+"""edge-export: PyTorch vision models to verified INT8 files for phones.
+
+    import exporter
+    result = exporter.export("efficientdet_d0", target="tflite", int8=True)
+    print(result.folder, result.report.verification.passed)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from exporter.errors import ExportError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from torch import Tensor, nn
+
+    from exporter.recipe import Recipe
+    from exporter.verify.results import Report
+
+__all__ = ["Export", "ExportError", "build_model", "export", "load_recipe", "load_weights"]
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export` leaves: the bundle's folder and its report."""
+
+    folder: Path
+    report: Report
+
+
+def export(
+    model: str | Recipe | nn.Module,
+    example_input: Tensor | Sequence[Tensor] = (),
+    *,
+    target: str | None = None,
+    int8: bool = False,
+    fp16: bool = False,
+    weights: str | None = None,
+    calib: str | Path | None = None,
+    io: str | None = None,
+    size: tuple[int, int] | None = None,
+    plan: str | Path | None = None,
+    out: str | Path | None = None,
+    check: bool = True,
+    console: Console | None = None,
+    **changes: Any,
+) -> Export:
+    """Export a model by name, recipe, or as an `nn.Module` with an example input (float32 [1, C, H, W]).
+
+    `changes` are further recipe keys. With `check`, a failed gate raises AccuracyError or BudgetError after the bundle
+    was written. Raises the errors of `exporter.errors`.
+    """
+    from torch import Tensor, nn
+
+    from exporter.errors import UsageError
+    from exporter.pipeline import Pipeline
+    from exporter.recipe import Recipe
+    from exporter.verify.gates import raise_on_failure
+
+    examples = (example_input,) if isinstance(example_input, Tensor) else tuple(example_input)
+    if int8 and fp16:
+        raise UsageError("choose one of int8 and fp16")
+    wanted = {
+        "targets": (target,) if target else None,
+        "precision": "int8" if int8 else "float16" if fp16 else None,
+        "weights": weights,
+        "io": io,
+        "calibration": {"source": str(calib) if calib else None, **changes.pop("calibration", {})},
+        **changes,
+    }
+    module = model if isinstance(model, nn.Module) else None
+    if isinstance(model, nn.Module):
+        if not examples:
+            raise UsageError("an nn.Module needs an example input", try_="export(module, torch.zeros(1, 3, 224, 224))")
+        name = type(model).__name__.lower()
+        preprocess = {"size": tuple(examples[0].shape[-2:]), **wanted.pop("preprocess", {})}
+        kept = {k: v for k, v in wanted.items() if v is not None}
+        kept["calibration"] = {k: v for k, v in kept["calibration"].items() if v is not None}
+        recipe = Recipe.model_validate({"model": name, "preprocess": preprocess, **kept})
+    elif isinstance(model, Recipe):
+        recipe = model
+    else:
+        preprocess = {"size": size, **wanted.pop("preprocess", {})}
+        recipe = load_recipe(model, preprocess=preprocess, **wanted)
+    pipeline = Pipeline(recipe, plan=Path(plan) if plan else None, console=console, command="exporter.export(…)")
+    pipeline.module, pipeline.example = module, examples
+    folder = pipeline.run(Path(out) if out else None)
+    assert folder is not None
+    if check:
+        raise_on_failure(pipeline.verification)
+    return Export(folder, pipeline.result)
+
+
+def load_recipe(name: str, **changes: Any) -> Recipe:
+    """The recipe of that name, file or model, with `changes` put over it; see `exporter.recipe.load_recipe`."""
+    from exporter.recipe import load_recipe as load
+
+    return load(name, **changes)
+
+
+def build_model(name: str, image_size: int | tuple[int, int] | None = None, num_classes: int | None = None) -> nn.Module:
+    """A model of the zoo in eval mode, seeded random weights; see `exporter.build.build_model`."""
+    from exporter.build import build_model as build
+
+    return build(name, image_size, num_classes)
+
+
+def load_weights(model: nn.Module, source: Any) -> None:
+    """Load a checkpoint file or state dict in the official naming; see `exporter.build.load_weights`."""
+    from exporter.build import load_weights as load
+
+    load(model, source)

@@ -1,0 +1,133 @@
+"""What lands on disk (DESIGN.md §6). A bundle is written into a temporary folder beside its place and renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter.errors import DataError, UsageError
+from exporter.ir.graph import Graph
+from exporter.verify import tflite
+from exporter.verify.runtimes.litert import LiteRT
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def writing(destination: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `destination` when the block ends well, and vanishes when it does not.
+
+    An older bundle there is replaced; any other non-empty folder is refused. Raises UsageError where the place cannot
+    be written, DataError when the disk is full.
+    """
+    _refuse_foreign(destination)
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {destination.parent}", why=error.strerror or str(error), try_="--out FOLDER elsewhere"
+        ) from error
+    try:
+        folder.chmod(0o755)
+        yield folder
+        _replace(destination, folder)
+    except OSError as error:
+        raise DataError(
+            f"cannot write the bundle {destination}",
+            why=error.strerror or str(error),
+            try_="free some disk space, or --out FOLDER elsewhere",
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Indented JSON with a newline at the end."""
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_golden(folder: Path, graph: Graph, file: Path, sample: Any) -> None:
+    """One input and the outputs that LiteRT gave for it, raw little-endian, for the app's own tests on the phone."""
+    folder.mkdir()
+    runtime = LiteRT(file)
+    arrays = tflite.feed(graph, sample)
+    results = runtime.run(arrays)
+    entries: dict[str, list[dict[str, Any]]] = {"inputs": [], "outputs": []}
+    for kind, pairs in (
+        ("inputs", [(i.name, a) for i, a in zip(runtime.inputs, arrays, strict=True)]),
+        ("outputs", list(results.items())),
+    ):
+        for index, (name, array) in enumerate(pairs):
+            path = folder / f"{kind[:-1]}_{index}.bin"
+            path.write_bytes(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
+            entries[kind].append(
+                {"name": name, "file": path.name, "dtype": str(array.dtype), "shape": list(array.shape)}
+                | ({"tolerance": _tolerance(array, graph, index)} if kind == "outputs" else {})
+            )
+    note = "tolerance is the largest absolute difference that another runtime of the same version may show"
+    write_json(folder / "golden.json", {"runtime": runtime.runtime, "note": note, **entries})
+
+
+def _tolerance(array: np.ndarray, graph: Graph, index: int) -> float:
+    """One LSB for int8 outputs, 1e-3 of the largest value for float ones."""
+    params = tflite.output_params(graph)[index]
+    if params is None:
+        return float(1e-3 * np.abs(array).max())
+    return params.scale[0] if array.dtype.kind == "f" else 1.0
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
+    """manifest.json: `facts`, and size and sha256 of every other file of the bundle."""
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    write_json(folder / MANIFEST, {**facts, "files": files})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a bundle. Raises DataError when there is none."""
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text())
+        if not isinstance(content.get("files"), dict):
+            raise ValueError("it lists no files")
+        return dict(content)
+    except OSError as error:
+        raise DataError(f"{folder} is not a bundle", why=f"no readable {MANIFEST}: {error.strerror}") from error
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path} is damaged", why=str(error), try_="export again") from error
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _refuse_foreign(destination: Path) -> None:
+    if destination.is_file() or (
+        destination.is_dir() and any(destination.iterdir()) and not (destination / MANIFEST).is_file()
+    ):
+        raise UsageError(
+            f"{destination} exists and is not a bundle of ours", try_="--out FOLDER: an empty or a new one"
+        )
+
+
+def _replace(destination: Path, folder: Path) -> None:
+    old = None
+    if destination.exists():
+        old = Path(tempfile.mkdtemp(prefix=f".{destination.name}-old-", dir=destination.parent))
+        destination.rename(old / destination.name)
+    folder.rename(destination)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)

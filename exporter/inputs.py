@@ -1,0 +1,123 @@
+"""What a recipe names, made real: the module with its weights, and the pictures to calibrate and verify with."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from exporter.build import build_model, load_weights, model_info, refit_batchnorm, resolve
+from exporter.errors import UnsupportedError, UsageError
+from exporter.quantize.data import Samples, default_samples_dir, load_samples
+from exporter.recipe import Recipe
+
+MOST_HELD_OUT = 8
+REFIT_BATCH, REFIT_PICTURES = 4, 16
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The model in eval mode, one example of its inputs, and two sets of samples that do not overlap.
+
+    `weights` is a sentence for the first line of every report; with `random_weights` no figure says anything about a
+    task. `held_out_note` tells which samples verify, and whether calibration saw them.
+    """
+
+    module: nn.Module
+    example: tuple[Tensor, ...]
+    weights: str
+    random_weights: bool
+    calibration: Samples
+    held_out: Samples
+    held_out_note: str
+
+
+def load_inputs(
+    recipe: Recipe,
+    module: nn.Module | None = None,
+    example: Sequence[Tensor] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Inputs:
+    """Build or take the module, load its weights, open the samples. `progress` follows a download, in bytes."""
+    own = module is not None
+    module = module if module is not None else _module(recipe)
+    example = tuple(example) or (torch.zeros(1, 3, *recipe.preprocess.size),)
+    shapes = {"input" if len(example) == 1 else f"input_{i}": tuple(x.shape) for i, x in enumerate(example)}
+    source = recipe.calibration.source or default_samples_dir()
+    samples = load_samples(source, recipe.preprocess, None, shapes)
+    calibration, held_out, note = _split(samples, recipe.calibration.limit)
+    module.eval()
+    if own or (":" in recipe.model and recipe.weights == "random"):
+        weights, is_random = "as given by the user's module", False
+    else:
+        weights, is_random = _load(module, recipe, calibration, progress)
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return Inputs(module, example, weights, is_random, calibration, held_out, note)
+
+
+def describe_samples(samples: Samples) -> str:
+    """Source, count and hash in one line."""
+    name = "the project's own sample" if samples.source == default_samples_dir() else str(samples.source)
+    return f"{len(samples)} of {samples.available} pictures from {name} (sha256 {samples.sha256[:12]})"
+
+
+def _module(recipe: Recipe) -> nn.Module:
+    if ":" not in recipe.model:
+        return build_model(recipe.model, recipe.preprocess.size, recipe.num_classes)
+    path, _, function = recipe.model.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        made = getattr(importlib.import_module(path), function)()
+    except (ImportError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"cannot make a model from {recipe.model}",
+            why=f"{type(error).__name__}: {error}",
+            try_="name an importable module and a function without arguments: my_package.my_module:make_model",
+        ) from error
+    finally:
+        sys.path.pop(0)
+    if not isinstance(made, nn.Module):
+        raise UnsupportedError(f"{recipe.model} returned {type(made).__name__}", try_="return a torch.nn.Module")
+    return made
+
+
+def _load(
+    module: nn.Module, recipe: Recipe, calibration: Samples, progress: Callable[[int, int], None] | None
+) -> tuple[str, bool]:
+    if recipe.weights != "random":
+        if ":" in recipe.model:
+            load_weights(module, recipe.weights)
+            return f"from {recipe.weights}", False
+        path = resolve(recipe.model, recipe.weights, progress)
+        load_weights(module, path)
+        published = recipe.weights in model_info(recipe.model).checkpoints
+        return f"{recipe.weights}, the official checkpoint {path.name}" if published else f"from {recipe.weights}", False
+    refit_batchnorm(module, _batches(calibration))
+    count = min(REFIT_PICTURES, len(calibration))
+    return f"RANDOM (seed 0), BatchNorm statistics refitted on {count} pictures: not trained on any task", True
+
+
+def _batches(samples: Samples) -> list[Tensor]:
+    pictures = list(islice((x for x, *_ in samples.feeds()), REFIT_PICTURES))
+    if len(pictures) == 1:
+        pictures *= 2
+    return [torch.cat(pictures[i : i + REFIT_BATCH]) for i in range(0, len(pictures) - 1, REFIT_BATCH)]
+
+
+def _split(samples: Samples, limit: int) -> tuple[Samples, Samples, str]:
+    """Every eighth sample (at most 8) verifies and is not calibrated on, where there are at least eight."""
+    total = len(samples)
+    held = min(MOST_HELD_OUT, total // 8)
+    if not held:
+        return samples.select(range(min(limit, total))), samples, f"the {total} calibration samples (too few to hold any out)"
+    out = {i * total // held for i in range(held)}
+    rest = [i for i in range(total) if i not in out]
+    kept = [rest[i * len(rest) // limit] for i in range(limit)] if len(rest) > limit else rest
+    return samples.select(kept), samples.select(sorted(out)), f"{held} pictures held out of calibration"

@@ -1,0 +1,192 @@
+"""The stages in order. Reads like a table of contents: build, capture, simplify, quantize, lower, verify, report."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+from rich.console import Console
+from torch import Tensor, nn
+
+from exporter import bundle
+from exporter.capture import capture
+from exporter.errors import UnsupportedError, UsageError, nearest
+from exporter.inputs import Inputs, describe_samples, load_inputs
+from exporter.ir.graph import Graph
+from exporter.ir.text import graph_text
+from exporter.lower import Target, target
+from exporter.lower.facts import Facts
+from exporter.progress import STAGES, Stages
+from exporter.quantize import quantize
+from exporter.quantize.assign import Plan
+from exporter.quantize.calibrate import calibrate
+from exporter.quantize.plan import check_plan, read_plan, write_plan
+from exporter.recipe import Recipe, read_labels
+from exporter.report.describe import describe
+from exporter.report.write import write_report
+from exporter.simplify import simplify
+from exporter.verify.results import Report, Verification
+from exporter.verify.verify import Artifact, verify_tflite
+
+
+class Pipeline:
+    """One run of a recipe. Each stage is a method and leaves its result in an attribute."""
+
+    inputs: Inputs
+    graph: Graph
+    """Float, simplified; the quantised one is `lowered`."""
+    lowered: Graph
+    plan: Plan | None = None
+    islands: dict[str, str]
+    verification: Verification
+    result: Report
+
+    def __init__(self, recipe: Recipe, *, plan: Path | None = None, console: Console | None = None, command: str = "") -> None:
+        self.recipe, self.command = recipe, command
+        self.stages = Stages(console)
+        self.target: Target = target(recipe.targets[0])
+        self.given_plan = read_plan(plan) if plan else None
+        self.labels = read_labels(recipe)
+        self.islands = {}
+        self.module: nn.Module | None = None
+        self.example: Sequence[Tensor] = ()
+
+    def run(self, out: Path | None = None, stop_after: str = "report") -> Path | None:
+        """Run every stage up to `stop_after`. Returns the bundle's folder, None when the run ended before lower.
+
+        Files appear in `out` only when the run is complete. Gates are judged in the report; raising is the caller's.
+        """
+        if stop_after not in STAGES:
+            hint = nearest(stop_after, STAGES)
+            raise UsageError(f"no stage is called {stop_after!r}", why=hint, try_=f"one of: {', '.join(STAGES)}")
+        last = STAGES.index(stop_after)
+        destination = out or Path("out") / f"{self.recipe.title}-{self.recipe.precision}"
+        writes = last >= STAGES.index("lower")
+        with bundle.writing(destination) if writes else nullcontext(Path()) as self.folder:
+            for stage in STAGES[: last + 1]:
+                getattr(self, stage)()
+            if writes:
+                bundle.write_manifest(self.folder, self._manifest())
+        return destination if writes else None
+
+    @property
+    def file(self) -> Path:
+        """The shipped file, inside the folder being written."""
+        return self.folder / f"{self.recipe.title}{self.target.suffix}"
+
+    def text(self) -> str:
+        """The graph as it stands, for `--stop-after`."""
+        return graph_text(getattr(self, "lowered", None) or self.graph)
+
+    # --- stages -------------------------------------------------------------------------------------------------------
+    def build(self) -> None:
+        """The recipe's module with weights, and the samples."""
+        with self.stages.stage("build"):
+            self.inputs = load_inputs(self.recipe, self.module, self.example)
+        self.stages.say(f"          weights: {self.inputs.weights}")
+
+    def capture(self) -> None:
+        """module -> Graph."""
+        names = self.recipe.outputs or tuple(getattr(self.inputs.module, "output_names", ()))
+        with self.stages.stage("capture"):
+            self.graph = capture(self.inputs.module, self.inputs.example, name=self.recipe.title, output_names=names)
+
+    def simplify(self) -> None:
+        """Graph -> smaller Graph; what the target cannot write ends the run here, before calibration."""
+        with self.stages.stage("simplify"):
+            simplify(self.graph)
+            self.lowered = self.graph
+            _refuse_unsupported(self.target, self.recipe.targets[0], self.graph)
+
+    def quantize(self) -> None:
+        """Graph + calibration samples -> int8 Graph."""
+        if self.recipe.precision != "int8":
+            return
+        settings, samples = self.recipe.calibration, self.inputs.calibration
+        self.stages.say(f"          calibration: {describe_samples(samples)}, {settings.method}" * (self.given_plan is None))
+        with self.stages.stage("quantize"):
+            ranges = None
+            if self.given_plan is None:
+                with self.stages.steps("calibration", len(samples)):
+                    feeds = samples.feeds()
+                    ranges = calibrate(self.graph, feeds, settings.method, settings.percentile, self.stages.advance)
+            else:
+                check_plan(self.given_plan, self.graph)
+            self.lowered = self.graph.clone()
+            self.plan, self.islands = quantize(self.lowered, ranges, self.given_plan, self.recipe.io)
+
+    def lower(self) -> None:
+        """Graph -> file, with the facts that an app needs beside it."""
+        with self.stages.stage("lower"):
+            self.target.write(self.lowered, self.file, self._facts(self.recipe.precision))
+            bundle.write_json(self.folder / "preprocess.json", self.recipe.preprocess.model_dump(mode="json"))
+            if self.labels:
+                (self.folder / "labels.txt").write_text("\n".join(self.labels) + "\n")
+            if self.plan is not None:
+                write_plan(self.plan, self.folder / "plan.json", self.recipe.title)
+
+    def verify(self) -> None:
+        """Files -> measurements. An int8 file is compared with its float32 twin, which is not part of the bundle."""
+        recipe, held_out = self.recipe, self.inputs.held_out
+        with self.stages.stage("verify"), tempfile.TemporaryDirectory() as scratch:
+            artifacts = [Artifact(self.file, self.lowered, recipe.precision)]
+            if recipe.precision == "int8":
+                twin = Path(scratch) / self.file.name
+                self.target.write(self.graph, twin, self._facts("float32"))
+                artifacts.append(Artifact(twin, self.graph, "float32", shipped=False))
+            with self.stages.steps("pictures", len(held_out)):
+                self.verification = verify_tflite(
+                    self.inputs.module,
+                    artifacts,
+                    held_out.feeds(),
+                    recipe.gates,
+                    note=self.inputs.held_out_note,
+                    islands=self.islands,
+                    progress=self.stages.advance,
+                )
+            bundle.write_golden(self.folder / "golden", self.lowered, self.file, next(held_out.feeds()))
+
+    def report(self) -> None:
+        """Measurements -> report.md, report.html, report.json."""
+        with self.stages.stage("report"):
+            self.result = describe(self)
+            write_report(self.result, self.folder)
+
+    # --- facts --------------------------------------------------------------------------------------------------------
+    def _facts(self, precision: str) -> Facts:
+        preprocess = self.recipe.preprocess
+        return Facts(
+            name=self.recipe.title,
+            precision=precision,
+            description=f"{self.recipe.title} {precision}, weights {self.inputs.weights}",
+            licence=self.recipe.licence,
+            mean=preprocess.mean,
+            std=preprocess.std,
+            labels=self.labels,
+        )
+
+    def _manifest(self) -> dict[str, object]:
+        samples = self.inputs.calibration
+        return {
+            "format": 1,
+            "model": self.recipe.model,
+            "file": self.file.name,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "weights": self.inputs.weights,
+            "licence": self.recipe.licence,
+            "calibration": {"names": list(samples.names), "sha256": samples.sha256},
+        }
+
+
+def _refuse_unsupported(chosen: Target, name: str, graph: Graph) -> None:
+    refused = chosen.unsupported(graph)
+    if refused:
+        reasons = dict.fromkeys(reason for _, reason in refused)
+        raise UnsupportedError(
+            f"{len(refused)} of {len(graph.nodes)} nodes cannot be lowered to {name}",
+            where=[f"{node.op.name:<14} {node.source}" for node, _ in refused],
+            why="; ".join(reasons),
+            try_="rewrite those lines with supported ops: docs/ops.md lists them",
+        )

@@ -1,0 +1,66 @@
+"""From a finished run to the data that every rendering shows."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from exporter.build import count
+from exporter.inputs import describe_samples
+from exporter.verify.results import CalibrationFacts, Report
+from exporter.verify.runtimes.timing import processor
+
+if TYPE_CHECKING:
+    from exporter.pipeline import Pipeline
+
+PACKAGES = ("edge-export", "torch", "ai-edge-litert", "numpy", "flatbuffers", "pillow")
+
+
+def describe(run: Pipeline) -> Report:
+    """The report of `run`, after its verify stage."""
+    recipe, inputs = run.recipe, run.inputs
+    parameters, macs = count(inputs.module, recipe.preprocess.size) if len(inputs.example) == 1 else (0, 0)
+    return Report(
+        model=recipe.model,
+        title=recipe.title,
+        precision=recipe.precision,
+        io=recipe.io,
+        target=recipe.targets[0],
+        weights=inputs.weights,
+        random_weights=inputs.random_weights,
+        parameters=parameters,
+        macs=macs,
+        input_shapes={v.name: v.shape for v in run.graph.inputs},
+        output_shapes={n: v.shape for n, v in zip(run.graph.output_names, run.graph.outputs, strict=True)},
+        calibration=_calibration(run),
+        stages=tuple(run.stages.times),
+        verification=run.verification,
+        versions=versions(),
+        processor=processor(),
+        command=run.command,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a file depends on."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def _calibration(run: Pipeline) -> CalibrationFacts | None:
+    if run.recipe.precision != "int8" or run.given_plan is not None:
+        return None
+    samples = run.inputs.calibration
+    return CalibrationFacts(
+        source=describe_samples(samples),
+        count=len(samples),
+        available=samples.available,
+        sha256=samples.sha256,
+        method=run.recipe.calibration.method,
+        names=samples.names,
+    )

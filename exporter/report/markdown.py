@@ -1,0 +1,49 @@
+"""The report as GitHub-flavoured Markdown, fit for a CI job's summary."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from exporter.report.tables import FAIL, Fact, Table, describe
+from exporter.verify.results import Report
+
+_SPECIAL = re.compile(r"([\\`*\[\]<>|~$#]|(?<!\w)_|_(?!\w))")
+
+
+def markdown(report: Report) -> str:
+    """Headings, lists and pipe tables; every text of the report is escaped."""
+    told = describe(report)
+    verdict = f"**{_escape(told.verdict)}**"
+    blocks = [f"## {_escape(told.title)}", _alert(told.head), _facts(f for f in told.head if not f.loud), verdict]
+    blocks.append("\n".join(f"- warning: {_escape(warning)}" for warning in told.warnings))
+    if told.shipped:
+        blocks += ["### Shipped file", _facts(told.shipped)]
+    for table in told.tables:
+        blocks += [f"### {_escape(table.title)}", _table(table), _escape(table.note)]
+    blocks += ["### Run", _facts(told.run)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _alert(facts: Iterable[Fact]) -> str:
+    """GitHub's warning box; elsewhere a quotation."""
+    loud = [f"> **{_escape(fact.text)}**" for fact in facts if fact.loud]
+    return "\n".join(["> [!WARNING]", *loud]) if loud else ""
+
+
+def _facts(facts: Iterable[Fact]) -> str:
+    return "\n".join(f"- **{_escape(fact.label)}**: {_escape(fact.text)}" for fact in facts)
+
+
+def _table(table: Table) -> str:
+    lines = [
+        [_escape(column.title) for column in table.columns],
+        ["---:" if column.numeric else ":---" for column in table.columns],
+        *([f"**{cell}**" if cell == FAIL else _escape(cell) for cell in row] for row in table.rows),
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _escape(text: str) -> str:
+    """Plain text on one line: a `_` inside a word needs no escape in this dialect and stays readable."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;")

@@ -1,0 +1,62 @@
+"""The recipe's conditions, judged. A failed accuracy gate ends in exit code 5, latency or size in 6 (DESIGN.md §5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exporter.errors import AccuracyError, BudgetError
+from exporter.recipe import Gates
+from exporter.verify.results import Gate, Snr, Verification
+
+
+def judge(result: Verification, gates: Gates) -> tuple[Gate, ...]:
+    """One Gate for every condition that is on and that something was measured for."""
+    return tuple(_judged(result, gates))
+
+
+def _judged(result: Verification, gates: Gates) -> Iterator[Gate]:
+    if gates.float_snr is not None and result.float_parity:
+        yield _snr("float SNR", result.float_parity, gates.float_snr)
+    if gates.integer_equal is not None and result.integer_parity:
+        worst = min(row.equal for row in result.integer_parity)
+        yield _gate("integer codes equal", "accuracy", f">= {gates.integer_equal:.4%}", f"{worst:.4%}", worst >= gates.integer_equal)
+    if gates.integer_lsb is not None and result.integer_parity:
+        most = max(row.max_lsb for row in result.integer_parity)
+        yield _gate("integer difference", "accuracy", f"<= {gates.integer_lsb} LSB", f"{most} LSB", most <= gates.integer_lsb)
+    if gates.int8_snr is not None and result.int8_snr:
+        yield _snr("int8 SNR", result.int8_snr, gates.int8_snr)
+    shipped = result.files[0]
+    if gates.integer_share is not None and shipped.precision == "int8":
+        share = shipped.integer_share
+        yield _gate("integer ops", "accuracy", f">= {gates.integer_share:.2%}", f"{share:.2%}", share >= gates.integer_share)
+    if gates.max_size is not None:
+        size = shipped.size_bytes / 1e6
+        yield _gate("size", "size", f"<= {gates.max_size:g} MB", f"{size:.2f} MB", size <= gates.max_size)
+    times = {row.file: row.median_ms for row in result.latency}
+    if gates.latency_ratio is not None and {"int8", "float32"} <= times.keys():
+        ratio = times["int8"] / times["float32"]
+        yield _gate("int8 / float time", "latency", f"<= {gates.latency_ratio:g}", f"{ratio:.2f}", ratio <= gates.latency_ratio)
+
+
+def _snr(name: str, rows: tuple[Snr, ...], limit: float) -> Gate:
+    finite = [row for row in rows if row.pooled is not None]
+    worst = min((row.pooled for row in finite if row.pooled is not None), default=None)
+    value = "exact" if worst is None else f"{worst:.1f} dB"
+    return _gate(name, "accuracy", f">= {limit:g} dB", value, worst is None or worst >= limit)
+
+
+def _gate(name: str, family: str, limit: str, value: str, passed: bool) -> Gate:
+    return Gate(name=name, family=family, limit=limit, value=value, passed=passed)
+
+
+def raise_on_failure(result: Verification) -> None:
+    """AccuracyError or BudgetError listing every gate that failed; accuracy decides when both kinds did."""
+    failed = [gate for gate in result.gates if not gate.passed]
+    if not failed:
+        return
+    kind = AccuracyError if any(gate.family == "accuracy" for gate in failed) else BudgetError
+    raise kind(
+        f"{len(failed)} of {len(result.gates)} gates failed",
+        where=[f"{gate.name}  {gate.value}, must be {gate.limit}" for gate in failed],
+        try_="the report names the outputs; loosen a gate only in the recipe",
+    )

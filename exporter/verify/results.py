@@ -1,0 +1,173 @@
+"""What a run measured, as data: the report renders it, report.json is it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from exporter.progress import StageTime
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Snr(_Row):
+    """One output against float PyTorch over all samples: 10·log10(Σ ref² / Σ (ref − out)²).
+
+    `pooled` sums over samples first, `median` is the median of the per-sample figures; dB. None: no error at all.
+    `max_error` is the largest absolute difference.
+    """
+
+    output: str
+    pooled: float | None
+    median: float | None
+    max_error: float
+
+
+class Codes(_Row):
+    """One output's int8 codes against the integer interpreter's: share equal, largest difference in LSB, count."""
+
+    output: str
+    equal: float
+    max_lsb: int
+    count: int
+
+
+class FloatOp(_Row):
+    """An op that works on floats inside an int8 file, and why."""
+
+    op: str
+    where: str
+    reason: str
+
+
+class OutsideDelegate(_Row):
+    """An op that XNNPACK did not take: how often, and its share of the time (None where no profile could be had)."""
+
+    op: str
+    count: int
+    share: float | None
+
+
+class OpTime(_Row):
+    """One line of the profile: kind of op, share of the time of one inference."""
+
+    op: str
+    count: int
+    share: float
+
+
+class LatencyRow(_Row):
+    """Wall milliseconds of one inference. `device` names the processor; never emulated."""
+
+    file: str
+    device: str
+    threads: int
+    median_ms: float
+    p90_ms: float
+    min_ms: float
+    runs: int
+
+
+class FileFacts(_Row):
+    """What can be read off the file itself, and how the runtime cut it."""
+
+    path: str
+    precision: str
+    size_bytes: int
+    sha256: str
+    ops: dict[str, int]
+    integer_ops: int
+    border_ops: int
+    """quantize and dequantize at the model's float inputs and outputs."""
+    float_ops: tuple[FloatOp, ...] = ()
+    transposes: int = 0
+    partitions: int | None = None
+    outside_delegate: tuple[OutsideDelegate, ...] = ()
+    outside_share: float | None = None
+    top_ops: tuple[OpTime, ...] = ()
+    profile_note: str = ""
+    """Why there is no profile, where there is none."""
+    minimum_runtime: str = ""
+
+    @property
+    def total_ops(self) -> int:
+        """All operators of the file."""
+        return sum(self.ops.values())
+
+    @property
+    def integer_share(self) -> float:
+        """Share of integer ops among those between input and output."""
+        inner = self.total_ops - self.border_ops
+        return self.integer_ops / inner if inner else 1.0
+
+
+class Gate(_Row):
+    """One condition of the recipe. `family` is accuracy, size or latency: it decides the exit code (5 or 6)."""
+
+    name: str
+    family: str
+    limit: str
+    value: str
+    passed: bool
+
+
+class Verification(_Row):
+    """Everything that was measured on the files of one run."""
+
+    runtime: str = ""
+    samples: int = 0
+    samples_note: str = ""
+    """Which pictures, and whether calibration saw them."""
+    graph_parity: tuple[Snr, ...] = ()
+    """The simplified graph in our interpreter against eager PyTorch."""
+    float_parity: tuple[Snr, ...] = ()
+    """The float file against PyTorch."""
+    integer_parity: tuple[Codes, ...] = ()
+    int8_snr: tuple[Snr, ...] = ()
+    """The int8 file against PyTorch."""
+    latency: tuple[LatencyRow, ...] = ()
+    files: tuple[FileFacts, ...] = ()
+    """The shipped file first; then the float32 twin that an int8 one is compared with (not shipped)."""
+    gates: tuple[Gate, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every gate holds."""
+        return all(gate.passed for gate in self.gates)
+
+
+class CalibrationFacts(_Row):
+    """What the ranges came from."""
+
+    source: str
+    count: int
+    available: int
+    sha256: str
+    method: str
+    names: tuple[str, ...]
+
+
+class Report(_Row):
+    """One run, from recipe to verdict."""
+
+    model: str
+    title: str
+    precision: str
+    io: str
+    target: str
+    weights: str
+    """One sentence: which weights these are."""
+    random_weights: bool
+    """True: no accuracy figure of this report says anything about a task."""
+    parameters: int
+    macs: int
+    input_shapes: dict[str, tuple[int, ...]]
+    output_shapes: dict[str, tuple[int, ...]]
+    calibration: CalibrationFacts | None = None
+    stages: tuple[StageTime, ...] = ()
+    verification: Verification | None = None
+    versions: dict[str, str]
+    processor: str
+    command: str = ""

@@ -1,0 +1,147 @@
+"""The measurements of one run: file against PyTorch, file against the integer interpreter, latency, file facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from exporter.ir.graph import Graph
+from exporter.ir.run import Interpreter
+from exporter.recipe import Gates
+from exporter.verify import tflite
+from exporter.verify.gates import judge
+from exporter.verify.parity import CodeMeter, SnrMeter
+from exporter.verify.results import FileFacts, LatencyRow, OpTime, OutsideDelegate, Verification
+from exporter.verify.runtimes.litert import LiteRT
+
+LATENCY_RUNS, LATENCY_WARMUP = 10, 2
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file and the graph it was written from."""
+
+    path: Path
+    graph: Graph
+    precision: str
+    shipped: bool = True
+
+
+def verify_tflite(
+    module: nn.Module,
+    artifacts: Sequence[Artifact],
+    samples: Iterable[Sequence[Tensor]],
+    gates: Gates,
+    *,
+    note: str = "",
+    islands: Mapping[str, str] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Verification:
+    """Run every artifact on every sample and compare with eager PyTorch; int8 ones with the integer interpreter too.
+
+    `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors.
+    """
+    runtimes = [LiteRT(a.path) for a in artifacts]
+    comparisons = [_Comparison(a) for a in artifacts]
+    done, sample = 0, None
+    for done, sample in enumerate(samples, 1):
+        reference = reference_outputs(module, sample)
+        for runtime, comparison in zip(runtimes, comparisons, strict=True):
+            comparison.add(sample, reference, tflite.run(runtime, comparison.graph, sample))
+        progress(done)
+    assert sample is not None
+    latency = tuple(_latency(a, r, sample) for a, r in zip(artifacts, runtimes, strict=True))
+    facts = tuple(_facts(a, r, sample, islands or {}) for a, r in zip(artifacts, runtimes, strict=True))
+    floats = next((c for c in comparisons if c.artifact.precision != "int8"), None)
+    int8 = next((c for c in comparisons if c.artifact.precision == "int8"), None)
+    result = Verification(
+        runtime=f"{runtimes[0].runtime} ({runtimes[0].kernels})",
+        samples=done,
+        samples_note=note,
+        float_parity=tuple(m.result() for m in floats.snr) if floats else (),
+        integer_parity=tuple(m.result() for m in int8.codes if m is not None) if int8 else (),
+        int8_snr=tuple(m.result() for m in int8.snr) if int8 else (),
+        latency=latency,
+        files=facts,
+        warnings=tuple(_dead_outputs(int8)) if int8 else (),
+    )
+    return result.model_copy(update={"gates": judge(result, gates)})
+
+
+@torch.no_grad()
+def reference_outputs(module: nn.Module, sample: Sequence[Tensor]) -> list[Tensor]:
+    """Eager PyTorch's outputs, flattened in order."""
+    return [leaf for leaf in tree_leaves(module(*sample)) if isinstance(leaf, Tensor)]
+
+
+class _Comparison:
+    """Meters for every output of one artifact."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.artifact, self.graph = artifact, artifact.graph
+        self.params = tflite.output_params(artifact.graph)
+        self.snr = [SnrMeter(name) for name in artifact.graph.output_names]
+        int8 = artifact.precision == "int8"
+        self.codes = [
+            CodeMeter(name) if int8 and p else None
+            for name, p in zip(artifact.graph.output_names, self.params, strict=True)
+        ]
+        self.seen: list[set[int]] = [set() for _ in self.snr]
+        self.interpreter = Interpreter(artifact.graph) if int8 else None
+
+    def add(self, sample: Sequence[Tensor], reference: Sequence[Tensor], results: Sequence[Tensor]) -> None:
+        expected = self.interpreter.run(self._codes_in(sample)) if self.interpreter else [None] * len(results)
+        for i, (want, got, integer) in enumerate(zip(reference, results, expected, strict=True)):
+            params, meter = self.params[i], self.codes[i]
+            self.snr[i].add(want, tflite.reals(got, params))
+            if meter is not None and params is not None and integer is not None:
+                got_codes = tflite.codes(got, params)
+                meter.add(tflite.codes(integer, params), got_codes)
+                if len(self.seen[i]) < 3:
+                    self.seen[i].update(int(c) for c in got_codes.unique()[:3])
+
+    def _codes_in(self, sample: Sequence[Tensor]) -> list[Tensor]:
+        return [v.quant.quantize(t) if v.quant else t for v, t in zip(self.graph.inputs, sample, strict=True)]
+
+
+def _dead_outputs(comparison: _Comparison) -> list[str]:
+    return [
+        f"output {name} has one code on every sample: it carries no information in int8"
+        for name, seen, meter in zip(comparison.graph.output_names, comparison.seen, comparison.codes, strict=True)
+        if meter is not None and len(seen) < 2
+    ]
+
+
+def _latency(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor]) -> LatencyRow:
+    timed = runtime.latency(tflite.feed(artifact.graph, sample), runs=LATENCY_RUNS, warmup=LATENCY_WARMUP)
+    return LatencyRow(
+        file=artifact.precision,
+        device=timed.processor,
+        threads=timed.threads,
+        median_ms=timed.median_ms,
+        p90_ms=timed.p90_ms,
+        min_ms=timed.min_ms,
+        runs=timed.runs,
+    )
+
+
+def _facts(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor], islands: Mapping[str, str]) -> FileFacts:
+    facts = tflite.file_facts(artifact.path, artifact.precision, islands)
+    cut = runtime.partitions()
+    outside: dict[str, int] = {}
+    for op in cut.undelegated:
+        outside[op.name] = outside.get(op.name, 0) + 1
+    return facts.model_copy(
+        update={
+            "partitions": cut.count,
+            "outside_delegate": tuple(OutsideDelegate(op=o, count=n, share=None) for o, n in sorted(outside.items())),
+        }
+    )
+
+
+__all__ = ["Artifact", "OpTime", "reference_outputs", "verify_tflite"]

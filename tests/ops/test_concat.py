@@ -1,0 +1,85 @@
+"""concat: any dimension; in int8 all operands share one set of parameters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from parity import check_float, check_int8, image
+from torch import nn
+
+CASES = [
+    pytest.param([(1, 3, 5, 7), (1, 4, 5, 7)], 1, id="channels"),
+    pytest.param([(1, 3, 5, 7), (1, 3, 2, 7)], 2, id="rows"),
+    pytest.param([(1, 3, 5, 7), (1, 3, 5, 1)], -1, id="columns"),
+    pytest.param([(1, 3, 5, 7), (2, 3, 5, 7)], 0, id="batch"),
+    pytest.param([(1, 1, 4, 4), (1, 2, 4, 4), (1, 3, 4, 4), (1, 4, 4, 4), (1, 5, 4, 4)], 1, id="five"),
+    pytest.param([(4, 5), (4, 2)], 1, id="rank-2"),
+    pytest.param([(2, 4, 5), (2, 3, 5)], 1, id="rank-3"),
+]
+
+
+def inputs(shapes):
+    """Uniform inputs whose ranges are 1, 2, 3, … times [-1, 1.5)."""
+    return [image(*shape, low=-(i + 1), high=1.5 * (i + 1), seed=i) for i, shape in enumerate(shapes)]
+
+
+@pytest.mark.parametrize(("shapes", "dim"), CASES)
+def test_float(shapes, dim):
+    assert check_float(lambda *xs: torch.cat(xs, dim), *inputs(shapes)).ops == ["CONCATENATION"]
+
+
+@pytest.mark.parametrize(("shapes", "dim"), CASES)
+def test_int8(shapes, dim):
+    """Graph inputs keep their own parameters, so each is requantised on its way into the concat."""
+    result = check_int8(lambda *xs: torch.cat(xs, dim), *inputs(shapes))
+    assert result.ops == ["QUANTIZE"] * len(shapes) + ["CONCATENATION"]
+
+
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_operands_of_its_own_need_no_requantisation(check):
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            return torch.cat([self.a(x), self.b(x)], 1)
+
+    assert check(Branches(), image(1, 3, 6, 6)).ops == ["CONV_2D", "CONV_2D", "CONCATENATION"]
+
+
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_a_tensor_and_itself(check):
+    check(lambda x: torch.cat([x * 2, x * 2], 1), image(1, 3, 5, 7))
+
+
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_a_constant_operand(check):
+    constant = image(1, 2, 5, 7, low=0, high=3)
+    check(lambda x: torch.cat([x * 2, constant], 1), image(1, 3, 5, 7))
+
+
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_all_fixed_alike(check):
+    result = check(lambda a, b: torch.cat([a.sigmoid(), b.sigmoid()], 1), image(1, 3, 5, 7), image(1, 4, 5, 7, low=-4))
+    assert result.ops == ["LOGISTIC", "LOGISTIC", "CONCATENATION"]
+
+
+FIXED = [
+    pytest.param(lambda x: [x.sigmoid(), x * 0.4], id="sigmoid-and-a-narrower-range"),
+    pytest.param(lambda x: [x.sigmoid(), x * 3], id="sigmoid-and-a-wider-range"),
+    pytest.param(lambda x: [x.sigmoid(), x.tanh()], id="sigmoid-and-tanh"),
+    pytest.param(lambda x: [torch.max_pool2d(x.sigmoid(), 3, 1, 1), x * 3], id="pooled-sigmoid-and-a-wider-range"),
+    pytest.param(lambda x: [x.sigmoid().flip(0) if False else x.sigmoid()[:, :2], x.tanh()[:, 1:]], id="slices-of-sigmoid-and-tanh"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("check", [check_float, check_int8])
+@pytest.mark.parametrize("parts", FIXED)
+def test_fixed_operands_are_requantised(check, parts):
+    check(lambda x: torch.cat(parts(x), 1), image(1, 3, 5, 7, low=-3, high=3))
+
+
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_stack(check):
+    check(lambda a, b: torch.stack([a, b], 1), image(4, 5), image(4, 5, seed=2))

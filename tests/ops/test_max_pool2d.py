@@ -1,0 +1,49 @@
+"""max_pool2d: windows, pads of every kind. Padding never wins."""
+
+from __future__ import annotations
+
+import pytest
+import torch.nn.functional as F
+from parity import check_float, check_int8, image
+from torch import nn
+
+CASES = [
+    pytest.param(nn.MaxPool2d(2), (1, 3, 8, 8), ["MAX_POOL_2D"], id="2x2"),
+    pytest.param(nn.MaxPool2d(2), (1, 3, 9, 7), ["MAX_POOL_2D"], id="2x2-odd-size"),
+    pytest.param(nn.MaxPool2d(3, 2, 1), (1, 3, 9, 9), ["MAX_POOL_2D"], id="3x3-stride-2-odd-size"),
+    pytest.param(nn.MaxPool2d(3, 2, 1), (1, 3, 8, 8), ["PADV2", "MAX_POOL_2D"], id="3x3-stride-2-even-size"),
+    pytest.param(nn.MaxPool2d(3, 1, 1), (1, 3, 8, 8), ["MAX_POOL_2D"], id="3x3-same"),
+    pytest.param(nn.MaxPool2d(5, 1, 2), (1, 3, 8, 8), ["MAX_POOL_2D"], id="spp-5"),
+    pytest.param(nn.MaxPool2d(13, 1, 6), (1, 3, 8, 8), ["MAX_POOL_2D"], id="spp-13-larger-than-the-image"),
+    pytest.param(nn.MaxPool2d((3, 1), (2, 1), (1, 0)), (1, 3, 8, 5), ["PADV2", "MAX_POOL_2D"], id="rectangular"),
+    pytest.param(nn.MaxPool2d(1, 2), (1, 3, 8, 8), ["MAX_POOL_2D"], id="1x1-stride-2"),
+    pytest.param(nn.MaxPool2d(3, 2, 1), (2, 3, 9, 8), ["PADV2", "MAX_POOL_2D"], id="batch-2"),
+    pytest.param(lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2), (1, 3, 8, 8), ["MAX_POOL_2D"], id="tf-same-even-size"),
+    pytest.param(lambda x: F.max_pool2d(F.pad(x, (1, 0, 0, 0), value=float("-inf")), 3, 2), (1, 3, 9, 8), ["PADV2", "MAX_POOL_2D"], id="pad-left-alone"),
+    pytest.param(lambda x: F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2), (1, 3, 8, 8), ["PAD", "MAX_POOL_2D"], id="zero-pad-stays"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "shape", "ops"), CASES)
+def test_float(model, shape, ops):
+    assert check_float(model, image(*shape)).ops == ops
+
+
+@pytest.mark.parametrize(("model", "shape", "ops"), CASES)
+def test_int8(model, shape, ops):
+    assert check_int8(model, image(*shape)).ops == ops
+
+
+@pytest.mark.parametrize("check", [check_float, check_int8])
+@pytest.mark.parametrize("size", [8, 9])
+def test_padding_does_not_win_over_negative_values(check, size):
+    (result,) = check(nn.MaxPool2d(3, 2, 1), image(1, 3, size, size, low=-9, high=-8)).outputs
+    assert (result < 0).all()
+
+
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 2, ceil_mode=True), nn.MaxPool2d(2, dilation=2)])
+def test_ceil_mode_and_dilation_are_refused(pool):
+    from exporter.errors import UnsupportedError
+
+    with pytest.raises(UnsupportedError, match="ceil_mode or dilation"):
+        check_float(pool, image(1, 3, 8, 8))

@@ -1,0 +1,36 @@
+"""resize_nearest: source index floor(i * in / out), whole ratios or not."""
+
+from __future__ import annotations
+
+import pytest
+import torch.nn.functional as F
+from parity import check_float, check_int8, image
+
+CASES = [
+    pytest.param((4, 4), (8, 8), id="doubled"),
+    pytest.param((3, 3), (5, 5), id="lite0-3-to-5"),
+    pytest.param((4, 4), (7, 7), id="lite2-4-to-7"),
+    pytest.param((3, 5), (12, 10), id="4-and-2-times"),
+    pytest.param((8, 8), (4, 4), id="halved"),
+    pytest.param((7, 7), (3, 5), id="shrunk-by-a-fraction"),
+    pytest.param((1, 1), (6, 5), id="one-pixel"),
+    pytest.param((11, 13), (16, 15), id="11x13-to-16x15"),
+]
+
+
+@pytest.mark.parametrize(("size", "target"), CASES)
+def test_float(size, target):
+    result = check_float(lambda x: F.interpolate(x, target, mode="nearest"), image(1, 3, *size))
+    assert result.ops == ["RESIZE_NEAREST_NEIGHBOR"]
+
+
+@pytest.mark.parametrize(("size", "target"), CASES)
+def test_int8(size, target):
+    result = check_int8(lambda x: F.interpolate(x, target, mode="nearest"), image(1, 3, *size))
+    assert result.ops == ["RESIZE_NEAREST_NEIGHBOR"]
+
+
+@pytest.mark.parametrize("check", [check_float, check_int8])
+@pytest.mark.parametrize("factor", [2, 4, (2.0, 3.0)])
+def test_scale_factor(check, factor):
+    check(lambda x: F.interpolate(x, scale_factor=factor, mode="nearest"), image(2, 3, 4, 5))

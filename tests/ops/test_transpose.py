@@ -1,0 +1,27 @@
+"""transpose: one TRANSPOSE from storage order to storage order, or none."""
+
+from __future__ import annotations
+
+import pytest
+from parity import check_float, check_int8, image
+
+CASES = [
+    pytest.param(lambda x: x.permute(0, 2, 3, 1), (1, 3, 4, 5), ["TRANSPOSE"], id="to-channels-last"),
+    pytest.param(lambda x: x.permute(0, 3, 1, 2), (1, 3, 4, 5), ["TRANSPOSE"], id="to-channels-first"),
+    pytest.param(lambda x: x.transpose(2, 3), (2, 3, 4, 5), ["TRANSPOSE"], id="rows-and-columns"),
+    pytest.param(lambda x: x.transpose(-1, 1), (1, 3, 4, 5), ["TRANSPOSE"], id="negative-dims"),
+    pytest.param(lambda x: x.permute(3, 2, 1, 0), (2, 3, 4, 5), ["TRANSPOSE"], id="reversed"),
+    pytest.param(lambda x: x.t(), (4, 5), ["TRANSPOSE"], id="matrix"),
+    pytest.param(lambda x: x.transpose(1, 2), (2, 4, 5), ["TRANSPOSE"], id="rank-3"),
+    pytest.param(lambda x: x.flatten(2).transpose(1, 2), (1, 3, 4, 5), ["RESHAPE"], id="map-to-tokens"),
+]
+
+
+@pytest.mark.parametrize(("model", "shape", "ops"), CASES)
+def test_float(model, shape, ops):
+    assert check_float(model, image(*shape)).ops == ops
+
+
+@pytest.mark.parametrize(("model", "shape", "ops"), CASES)
+def test_int8(model, shape, ops):
+    assert check_int8(model, image(*shape, high=2)).ops == ops

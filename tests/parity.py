@@ -1,0 +1,172 @@
+"""The parity helper. It reads as the pipeline does: capture, simplify, quantize, lower, run, compare.
+
+`check_float` and `check_int8` take a module (or a plain function of tensors) and example inputs, and hold the file that
+comes out against PyTorch: what LiteRT computes is compared, not what we believe it computes.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from exporter.capture import capture
+from exporter.ir.graph import Graph
+from exporter.ir.run import Interpreter
+from exporter.lower.facts import Facts
+from exporter.lower.tflite import TFLite
+from exporter.quantize import quantize
+from exporter.quantize.calibrate import calibrate
+from exporter.simplify import simplify
+from exporter.verify.runtimes.litert import LiteRT
+from exporter.verify.runtimes.litert_file import TFLiteFile, read_file
+
+FLOAT_SNR = 120.0
+"""dB between a float32 file and eager PyTorch: about the noise of float32 itself."""
+INT8_SNR = 30.0
+"""dB between a dequantised int8 result and eager PyTorch, for one or two ops on well-spread data."""
+
+Model = nn.Module | Callable[..., object]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file, the graph that it was written from, and what it computed (PyTorch's axis order, in output order)."""
+
+    graph: Graph
+    content: bytes
+    file: TFLiteFile
+    outputs: list[Tensor]
+    snr: float
+    islands: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def ops(self) -> list[str]:
+        """Names of the file's operators, in order."""
+        return [op.name for op in self.file.ops]
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of the graph's ops, in order."""
+        return [node.op.name for node in self.graph.nodes]
+
+
+class Function(nn.Module):
+    """A plain function as a module."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> object:
+        return self.function(*inputs)
+
+
+def image(*shape: int, low: float = -1.0, high: float = 1.0, seed: int = 1) -> Tensor:
+    """Uniform float32 values in [low, high), the same on every run."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * (high - low) + low
+
+
+def simplified(model: Model, *inputs: Tensor) -> Graph:
+    """The float graph after capture and simplify."""
+    return simplify(captured(model, *inputs))
+
+
+def captured(model: Model, *inputs: Tensor) -> Graph:
+    """The graph after capture alone."""
+    return capture(as_module(model), inputs)
+
+
+def check_float(model: Model, *inputs: Tensor, least: float = FLOAT_SNR, precision: str = "float32") -> Exported:
+    """The float file computes what `model` computes in eager PyTorch, `least` dB or better on every output."""
+    expected = eager(model, *inputs)
+    graph = simplified(model, *inputs)
+    exported = _lower(graph, inputs, precision=precision)
+    worst = min(_snr_of(exported.outputs, expected))
+    assert worst >= least, f"SNR {worst:.1f} dB, at least {least} wanted"
+    return Exported(graph, exported.content, exported.file, exported.outputs, worst)
+
+
+def check_int8(model: Model, *inputs: Tensor, least: float = INT8_SNR) -> Exported:
+    """The int8 file: LiteRT's codes equal the integer interpreter's, all of them; no tensor is float outside declared
+    islands; the dequantised result is within `least` dB of eager PyTorch. Calibrated by min-max on `inputs`.
+    """
+    expected = eager(model, *inputs)
+    graph = simplified(model, *inputs)
+    _, islands = quantize(graph, calibrate(graph, [inputs], "minmax"), io="int8")
+    codes = [value.quant.quantize(x) for value, x in zip(graph.inputs, inputs, strict=True)]
+    exported = _lower(graph, codes)
+    for name, ours, theirs in zip(graph.output_names, Interpreter(graph).run(codes), exported.outputs, strict=True):
+        assert ours.dtype == theirs.dtype == torch.int8
+        wrong = (ours.int() - theirs.int()).abs()
+        assert not wrong.any(), f"{name}: {int((wrong > 0).sum())} of {wrong.numel()} codes differ, by up to {wrong.max()}"
+    if not islands:
+        assert [t.name for t in exported.file.float_tensors] == []
+    reals = [v.quant.dequantize(y) for v, y in zip(graph.outputs, exported.outputs, strict=True)]
+    worst = min(_snr_of(reals, expected))
+    assert worst >= least, f"SNR {worst:.1f} dB, at least {least} wanted"
+    return Exported(graph, exported.content, exported.file, exported.outputs, worst, islands)
+
+
+def eager(model: Model, *inputs: Tensor) -> list[Tensor]:
+    """What PyTorch computes in eval mode, flattened. The inputs are cloned: models may write to them."""
+    with torch.no_grad():
+        result = as_module(model).eval()(*(x.clone() for x in inputs))
+    return [y.clone() for y in torch.utils._pytree.tree_leaves(result)]
+
+
+def as_module(model: Model) -> nn.Module:
+    """`model`, or the function as a module."""
+    return model if isinstance(model, nn.Module) else Function(model)
+
+
+def run_float(graph: Graph, *inputs: Tensor) -> list[Tensor]:
+    """What the interpreter computes for a float graph."""
+    return Interpreter(graph).run(inputs)
+
+
+def snr(result: Tensor, expected: Tensor) -> float:
+    """Signal to noise in dB; infinite where equal."""
+    assert result.shape == expected.shape, f"{list(result.shape)}, expected {list(expected.shape)}"
+    noise = float((result.double() - expected.double()).square().sum())
+    signal = float(expected.double().square().sum())
+    return math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def write(graph: Graph, path: Path, precision: str = "float32") -> bytes:
+    """Write `graph` as TFLite, and read the bytes back."""
+    refused = TFLite().unsupported(graph)
+    assert not refused, refused
+    TFLite().write(graph, path, Facts(graph.name, precision))
+    return path.read_bytes()
+
+
+def _snr_of(results: Sequence[Tensor], expected: Sequence[Tensor]) -> list[float]:
+    return [snr(result, reference) for result, reference in zip(results, expected, strict=True)]
+
+
+def _lower(graph: Graph, inputs: Sequence[Tensor], precision: str = "float32") -> Exported:
+    """Write the graph, run the file on LiteRT, bring its outputs to PyTorch's axis order."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        content = write(graph, path, precision)
+        runtime = LiteRT(path)
+        results = runtime.run([_nhwc(x) for x in inputs])
+        file = read_file(path)
+    assert list(results) == graph.output_names
+    return Exported(graph, content, file, [_nchw(results[name]) for name in graph.output_names], math.nan)
+
+
+def _nhwc(x: Tensor) -> np.ndarray:
+    return (x.permute(0, 2, 3, 1) if x.dim() == 4 else x).contiguous().numpy()
+
+
+def _nchw(x: np.ndarray) -> Tensor:
+    y = torch.from_numpy(np.asarray(x))
+    return y.permute(0, 3, 1, 2) if y.dim() == 4 else y

@@ -1,8 +1,8 @@
 """edge-export: PyTorch vision models to verified INT8 files for phones.
 
-    import exporter
-    result = exporter.export("efficientdet_d0", target="tflite", int8=True)
-    print(result.folder, result.report.verification.passed)
+import exporter
+result = exporter.export("efficientdet_d0", target="tflite", int8=True)
+print(result.folder, result.report.verification.passed)
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     return load(name, **changes)
 
 
-def build_model(name: str, image_size: int | tuple[int, int] | None = None, num_classes: int | None = None) -> nn.Module:
+def build_model(
+    name: str, image_size: int | tuple[int, int] | None = None, num_classes: int | None = None
+) -> nn.Module:
     """A model of the zoo in eval mode, seeded random weights; see `exporter.build.build_model`."""
     from exporter.build import build_model as build
 

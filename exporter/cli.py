@@ -55,7 +55,9 @@ class Precision(str, Enum):
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON on standard output, progress on standard error.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the report as JSON on standard output, progress on standard error.")
+]
 
 
 @app.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -66,7 +68,9 @@ def export(
     fp16: Annotated[bool, typer.Option("--fp16", help="Weights stored as float16.")] = False,
     fp32: Annotated[bool, typer.Option("--fp32", help="Weights stored as float32.")] = False,
     weights: Annotated[str, typer.Option(help="coco, a checkpoint FILE, or random (seeded).")] = "",
-    calib: Annotated[str, typer.Option(help="Calibration samples: a folder of pictures, .npz/.npy, or a COCO .json.")] = "",
+    calib: Annotated[
+        str, typer.Option(help="Calibration samples: a folder of pictures, .npz/.npy, or a COCO .json.")
+    ] = "",
     images: Annotated[int, typer.Option(help="At most this many calibration samples.", min=0)] = 0,
     ranges: Annotated[str, typer.Option(help="minmax, percentile, mse or entropy.")] = "",
     plan: Annotated[Path | None, typer.Option(help="Reuse a plan.json: no calibration.")] = None,

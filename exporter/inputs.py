@@ -64,8 +64,12 @@ def load_inputs(
 
 def describe_samples(samples: Samples) -> str:
     """Source, count and hash in one line."""
-    name = "the project's own sample" if samples.source == default_samples_dir() else str(samples.source)
-    return f"{len(samples)} of {samples.available} pictures from {name} (sha256 {samples.sha256[:12]})"
+    return f"{len(samples)} of {samples.available} from {source_name(samples)} (sha256 {samples.sha256[:12]})"
+
+
+def source_name(samples: Samples) -> str:
+    """Where samples came from, without a path where they are our own."""
+    return "the project's own pictures" if samples.source == default_samples_dir() else str(samples.source)
 
 
 def _module(recipe: Recipe) -> nn.Module:
@@ -98,7 +102,10 @@ def _load(
         path = resolve(recipe.model, recipe.weights, progress)
         load_weights(module, path)
         published = recipe.weights in model_info(recipe.model).checkpoints
-        return f"{recipe.weights}, the official checkpoint {path.name}" if published else f"from {recipe.weights}", False
+        return (
+            f"{recipe.weights}, the official checkpoint {path.name}" if published else f"from {recipe.weights}",
+            False,
+        )
     refit_batchnorm(module, _batches(calibration))
     count = min(REFIT_PICTURES, len(calibration))
     return f"RANDOM (seed 0), BatchNorm statistics refitted on {count} pictures: not trained on any task", True
@@ -116,7 +123,11 @@ def _split(samples: Samples, limit: int) -> tuple[Samples, Samples, str]:
     total = len(samples)
     held = min(MOST_HELD_OUT, total // 8)
     if not held:
-        return samples.select(range(min(limit, total))), samples, f"the {total} calibration samples (too few to hold any out)"
+        return (
+            samples.select(range(min(limit, total))),
+            samples,
+            f"the {total} calibration samples (too few to hold any out)",
+        )
     out = {i * total // held for i in range(held)}
     rest = [i for i in range(total) if i not in out]
     kept = [rest[i * len(rest) // limit] for i in range(limit)] if len(rest) > limit else rest

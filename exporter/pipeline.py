@@ -43,7 +43,9 @@ class Pipeline:
     verification: Verification
     result: Report
 
-    def __init__(self, recipe: Recipe, *, plan: Path | None = None, console: Console | None = None, command: str = "") -> None:
+    def __init__(
+        self, recipe: Recipe, *, plan: Path | None = None, console: Console | None = None, command: str = ""
+    ) -> None:
         self.recipe, self.command = recipe, command
         self.stages = Stages(console)
         self.target: Target = target(recipe.targets[0])
@@ -105,7 +107,9 @@ class Pipeline:
         if self.recipe.precision != "int8":
             return
         settings, samples = self.recipe.calibration, self.inputs.calibration
-        self.stages.say(f"          calibration: {describe_samples(samples)}, {settings.method}" * (self.given_plan is None))
+        self.stages.say(
+            f"          calibration: {describe_samples(samples)}, {settings.method}" * (self.given_plan is None)
+        )
         with self.stages.stage("quantize"):
             ranges = None
             if self.given_plan is None:

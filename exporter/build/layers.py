@@ -67,7 +67,9 @@ def initialise(model: nn.Module) -> None:
     """Variance-preserving normal weights, zero biases, drawn in module order.
 
     Meant for a model that is exported without trained weights: its activations and outputs then have unit scale
-    once BatchNorm statistics are fitted (`checkpoints.refit_batchnorm`).
+    once BatchNorm statistics are fitted (`checkpoints.refit_batchnorm`). BatchNorm shifts by two standard deviations,
+    where SiLU and ReLU6 are nearly linear: around zero a random net of this depth amplifies rounding noise until
+    float32 itself is uncertain (EfficientDet-D0 at 512: 96 dB between float32 and float64, 118 dB with the shift).
     """
     for module in model.modules():
         # Meta tensors hold no values to draw, and drawing them takes seconds.
@@ -76,3 +78,5 @@ def initialise(model: nn.Module) -> None:
             module.weight.normal_(0.0, fan_in**-0.5)
             if module.bias is not None:
                 module.bias.zero_()
+        elif isinstance(module, nn.BatchNorm2d):
+            module.bias.fill_(2.0)

@@ -15,8 +15,18 @@ Handler = Callable[..., Any]
 ATEN: dict[str, Handler] = {}
 
 NOISE = frozenset(
-    "_assert_tensor_metadata _assert_scalar alias clone contiguous detach dropout feature_dropout lift_fresh_copy "
-    "sym_constrain_range_for_size".split()
+    [
+        "_assert_tensor_metadata",
+        "_assert_scalar",
+        "alias",
+        "clone",
+        "contiguous",
+        "detach",
+        "dropout",
+        "feature_dropout",
+        "lift_fresh_copy",
+        "sym_constrain_range_for_size",
+    ]
 )
 """Ops that mean nothing in an eval-mode inference graph: dropped by name, the first operand passes through."""
 
@@ -298,7 +308,11 @@ def upsample_nearest2d(b: Builder, x: Value, size: Any = None, scales: Any = Non
 @aten("upsample_bilinear2d")
 def upsample_bilinear2d(b: Builder, x: Value, size: Any, align_corners: bool, scales: Any = None, *_: Any) -> Value:
     target = _target_size(x, size, scales)
-    if not align_corners and scales is not None and any(n * s != t for n, s, t in zip(x.shape[2:], scales, target, strict=True)):
+    if (
+        not align_corners
+        and scales is not None
+        and any(n * s != t for n, s, t in zip(x.shape[2:], scales, target, strict=True))
+    ):
         raise Unsupported("a scale factor that does not divide the size")
     return b.emit("resize_bilinear", x, size=target, align_corners=align_corners)
 
@@ -366,7 +380,9 @@ def stack(b: Builder, xs: Sequence[Value], dim: int = 0) -> Value:
 
 
 @aten("slice")
-def slice_(b: Builder, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Value:
+def slice_(
+    b: Builder, x: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Value:
     dim = _dim(dim, x)
     first, last, _ = slice(start, end).indices(x.shape[dim])
     return b.emit("slice", x, dim=dim, start=first, end=last, step=step)
@@ -430,6 +446,39 @@ def slice_scatter(
     parts = [slice_(b, x, dim, 0, first)] if first else []
     parts += [src, *([slice_(b, x, dim, last, x.shape[dim])] if last < x.shape[dim] else [])]
     return cat(b, parts, dim)
+
+
+@aten("select_scatter")
+def select_scatter(b: Builder, x: Value, src: Value, dim: int, index: int) -> Value:
+    dim = _dim(dim, x)
+    index %= x.shape[dim]
+    return slice_scatter(b, x, unsqueeze(b, src, dim), dim, index, index + 1)
+
+
+@aten("fill")
+def fill(b: Builder, x: Value, value: Value | float) -> Value:
+    number = b.operand(value)
+    if number.const is None:
+        raise Unsupported("a value computed from the input")
+    return b.constant(number.const.expand(x.shape).contiguous())
+
+
+@aten("zero")
+def zero(b: Builder, x: Value) -> Value:
+    return fill(b, x, 0.0)
+
+
+@aten("expand")
+def expand(b: Builder, x: Value, size: Sequence[int], implicit: bool = False) -> Value:
+    """To the shape that it has: two-operand ops broadcast by themselves."""
+    if tuple(n if s == -1 else s for n, s in zip(x.shape, size, strict=False)) != x.shape or len(size) != len(x.shape):
+        raise Unsupported("expand that copies: only to the shape that the tensor has")
+    return x
+
+
+@aten("type_as")
+def type_as(b: Builder, x: Value, other: Value) -> Value:
+    return to(b, x, other.dtype)
 
 
 @aten("copy")

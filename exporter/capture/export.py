@@ -87,6 +87,9 @@ class _Translator:
     # --- inputs and outputs -------------------------------------------------------------------------------------------
     def _placeholders(self, names: list[str]) -> None:
         specs = {spec.arg.name: spec for spec in self.program.graph_signature.input_specs}
+        wanted = len(self.program.graph_signature.user_inputs)
+        if names and len(names) != wanted:
+            raise UsageError(f"{len(names)} input names for {wanted} inputs", try_="fix input_names")
         constants: dict[int, Value] = {}
         user = 0
         for node in self.program.graph.nodes:
@@ -108,13 +111,21 @@ class _Translator:
     def _outputs(self, names: list[str]) -> None:
         (node,) = (n for n in self.program.graph.nodes if n.op == "output")
         signature = self.program.graph_signature.output_specs
-        results = [
-            arg for arg, spec in zip(node.args[0], signature, strict=True) if spec.kind is OutputKind.USER_OUTPUT
-        ]
-        values = [self.env[arg] for arg in results if isinstance(arg, fx.Node)]
-        names = names or output_keys(self.program, len(values))
+        leaves = [arg for arg, spec in zip(node.args[0], signature, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
+        keys = output_keys(self.program, len(leaves))
+        named = [(key, self.env[arg]) for key, arg in zip(keys, leaves, strict=True) if isinstance(arg, fx.Node)]
+        values = [value for _, value in named]
+        names = names or [key for key, _ in named]
         if len(names) != len(values):
             raise UsageError(f"{len(names)} output names for {len(values)} outputs", try_="fix output_names")
+        if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise UsageError(f"output names must differ: {', '.join(repeated)}", try_="fix output_names")
+        if fixed := [name for name, value in zip(names, values, strict=True) if value.const is not None]:
+            raise UnsupportedError(
+                f"{', '.join(fixed)} does not depend on the input",
+                why="a constant output would only make the file larger",
+                try_="leave it out of what forward() returns, and ship it beside the model",
+            )
         self.graph.set_outputs(dict(zip(names, values, strict=True)))
 
     # --- one call -----------------------------------------------------------------------------------------------------
@@ -122,10 +133,13 @@ class _Translator:
         if node.target is operator.getitem:
             base, index = node.args
             self.env[node] = self.env[base][index]
+            if self.env[node] is None:
+                self.offenders.append(f"{_name(base):<14} {source_of(base)}  only its first result is supported")
+                self.env[node] = self._stand_in(node)
             return
         self.count += 1
         args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
-        packet = str(node.target).removeprefix("aten.").split(".")[0]
+        packet = _name(node)
         in_place = packet.endswith("_") and not packet.startswith("_")
         functional = packet.rstrip("_") if in_place else packet
         source = source_of(node)
@@ -181,6 +195,11 @@ class _Translator:
         return Value(node.name, tuple(meta.shape)) if isinstance(meta, Tensor) else None
 
 
+def _name(node: fx.Node) -> str:
+    """The ATen name without overload."""
+    return str(node.target).removeprefix("aten.").split(".")[0]
+
+
 def source_of(node: fx.Node) -> Source:
     """The innermost module, and the innermost stack frame outside torch."""
     stack = node.meta.get("nn_module_stack") or {}
@@ -198,7 +217,9 @@ def output_keys(program: ExportedProgram, count: int) -> list[str]:
     spec = program.call_spec.out_spec
     tree = torch.utils._pytree.tree_unflatten(list(range(count)), spec)
     paths, _ = torch.utils._pytree.tree_flatten_with_path(tree)
-    keys = ["_".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path) for path, _ in paths]
+    keys = [
+        "_".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path) for path, _ in paths
+    ]
     return [f"output_{key}" if key[:1].isdigit() else key or "output" for key in keys]
 
 

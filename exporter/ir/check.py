@@ -79,8 +79,9 @@ def shapes_follow_meaning(graph: Graph) -> Iterator[Offence]:
             continue
         for value, result in zip(node.outputs, results, strict=True):
             if (value.shape, value.dtype) != (tuple(result.shape), result.dtype):
-                yield f"{value.name} is {value.dtype}{list(value.shape)}, the op gives {list(result.shape)}", node_text(
-                    node
+                yield (
+                    f"{value.name} is {value.dtype}{list(value.shape)}, the op gives {list(result.shape)}",
+                    node_text(node),
                 )
 
 
@@ -88,7 +89,7 @@ def scales_follow_rules(graph: Graph) -> Iterator[Offence]:
     """Same-scale ops share their input's parameters, fixed ones have theirs, biases are s_in * s_w in int32."""
     for node in graph.nodes:
         quant = node.outputs[0].quant
-        data = [v for v in node.inputs[: node.op.data_inputs]]
+        data = node.inputs[: node.op.data_inputs]
         if node.op.name in ("quantize", "dequantize"):
             continue
         if any((v.quant is None) != (quant is None) for v in data):

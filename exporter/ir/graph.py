@@ -179,7 +179,9 @@ class Graph:
 
         other.inputs = [copy(v) for v in self.inputs]
         for node in self.nodes:
-            twin = Node(node.op, [copy(v) for v in node.inputs], [copy(v) for v in node.outputs], dict(node.attrs), node.source)
+            twin = Node(
+                node.op, [copy(v) for v in node.inputs], [copy(v) for v in node.outputs], dict(node.attrs), node.source
+            )
             for value in twin.inputs:
                 value.uses.append(twin)
             for value in twin.outputs:

@@ -15,7 +15,6 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -218,7 +217,7 @@ def max_pool2d(x: Tensor, *, kernel: Pair, stride: Pair, padding: Pads) -> Tenso
     return F.max_pool2d(_padded(x, padding, float("-inf")), kernel, stride)
 
 
-@op(Scale.FREE, Layout.BOUND)
+@op(Scale.SAME, Layout.BOUND)
 def avg_pool2d(x: Tensor, *, kernel: Pair, stride: Pair, padding: Pads) -> Tensor:
     """Mean of the elements inside the image: padding is not counted."""
     ones = torch.ones_like(x[:1, :1])

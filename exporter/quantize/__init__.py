@@ -12,7 +12,9 @@ from exporter.quantize.legalize import float_borders, isolate_float, requantize_
 IO = ("float", "int8", "uint8")
 
 
-def quantize(graph: Graph, ranges: Ranges | None, plan: Plan | None = None, io: str = "float") -> tuple[Plan, dict[str, str]]:
+def quantize(
+    graph: Graph, ranges: Ranges | None, plan: Plan | None = None, io: str = "float"
+) -> tuple[Plan, dict[str, str]]:
     """Turn the simplified float `graph` into an int8 one, in place.
 
     Parameters come from `ranges` (calibrate), or from `plan` when one is given. `io` is the dtype at the graph's

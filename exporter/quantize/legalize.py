@@ -6,8 +6,8 @@ from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.ops import Scale
 from exporter.ir.quant import QuantParams
 
-FLOAT_ONLY = {"div": "no format divides int8 tensors"}
-"""Ops that stay float inside an int8 graph, and why."""
+LONGEST_MEAN = 8192
+"""Elements that XNNPACK's int8 MEAN may add along the innermost stored axis: beyond, its int16 sums overflow."""
 
 
 def split_silu(graph: Graph) -> None:
@@ -26,17 +26,28 @@ def split_silu(graph: Graph) -> None:
 
 
 def isolate_float(graph: Graph) -> dict[str, str]:
-    """Put dequantize before and quantize behind every op of `FLOAT_ONLY`. Returns value name -> reason."""
+    """Put dequantize before and quantize behind every op that stays float. Returns value name -> reason."""
     islands: dict[str, str] = {}
-    for node in [n for n in graph.nodes if n.op.name in FLOAT_ONLY]:
+    for node, reason in [(n, reason) for n in graph.nodes if (reason := float_reason(n))]:
         for index, value in enumerate(list(node.inputs)):
             if value.const is None and not (value.producer and value.producer.op.name == "dequantize"):
                 graph.set_input(node, index, graph.emit("dequantize", [value], source=node.source, at=node))
         codes = graph.emit("quantize", [node.output], source=node.source, at=_after(graph, node))
         assert codes.producer is not None
         graph.replace_all_uses(node.output, codes, but=[codes.producer])
-        islands[node.output.name] = FLOAT_ONLY[node.op.name]
+        islands[node.output.name] = reason
     return islands
+
+
+def float_reason(node: Node) -> str:
+    """Why a node cannot work on codes; empty when it can."""
+    if node.op.name == "div":
+        return "int8 division overflows near zero divisors in the runtime"
+    if node.op.name == "mean" and node.attrs["dims"] != (2, 3):
+        count = node.inputs[0].numel // node.output.numel
+        if count > LONGEST_MEAN:
+            return f"an int8 mean of {count} elements along the innermost axis overflows in XNNPACK"
+    return ""
 
 
 def requantize_joined(graph: Graph) -> None:

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from exporter.build import count
-from exporter.inputs import describe_samples
+from exporter.inputs import source_name
 from exporter.verify.results import CalibrationFacts, Report
 from exporter.verify.runtimes.timing import processor
 
@@ -57,7 +57,7 @@ def _calibration(run: Pipeline) -> CalibrationFacts | None:
         return None
     samples = run.inputs.calibration
     return CalibrationFacts(
-        source=describe_samples(samples),
+        source=source_name(samples),
         count=len(samples),
         available=samples.available,
         sha256=samples.sha256,

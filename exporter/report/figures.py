@@ -45,7 +45,7 @@ def seconds(time: float) -> str:
 
 def error(value: float) -> str:
     """An absolute difference, three significant digits."""
-    return f"{value:.3g}"
+    return "0" if value == 0 else f"{value:#.3g}".rstrip(".")
 
 
 def count(number: int) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from exporter.report.tables import FAIL, PASS, Bar, Chart, describe
+from exporter.report.document import document
+from exporter.report.parts import FAIL, PASS, Bar, Chart
 from exporter.verify.results import Report
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -30,7 +31,7 @@ def html(report: Report) -> str:
     """A complete page, light or dark as the reader's system is; every text of the report is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(told=describe(report), draw=_draw, marks={PASS: "pass", FAIL: "fail"}) + "\n"
+    return template.render(told=document(report), draw=_draw, marks={PASS: "pass", FAIL: "fail"}) + "\n"
 
 
 def _draw(chart: Chart) -> _Drawn:

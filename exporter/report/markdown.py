@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from exporter.report.tables import FAIL, Fact, Table, describe
+from exporter.report.document import document
+from exporter.report.parts import FAIL, Fact, Table
 from exporter.verify.results import Report
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~$#]|(?<!\w)_|_(?!\w))")
@@ -13,7 +14,7 @@ _SPECIAL = re.compile(r"([\\`*\[\]<>|~$#]|(?<!\w)_|_(?!\w))")
 
 def markdown(report: Report) -> str:
     """Headings, lists and pipe tables; every text of the report is escaped."""
-    told = describe(report)
+    told = document(report)
     verdict = f"**{_escape(told.verdict)}**"
     blocks = [f"## {_escape(told.title)}", _alert(told.head), _facts(f for f in told.head if not f.loud), verdict]
     blocks.append("\n".join(f"- warning: {_escape(warning)}" for warning in told.warnings))

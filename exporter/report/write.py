@@ -12,6 +12,6 @@ from exporter.verify.results import Report
 
 def write_report(report: Report, folder: Path) -> None:
     """report.md for people and job summaries, report.html to look at, report.json for machines."""
-    (folder / "report.md").write_text(markdown(report))
-    (folder / "report.html").write_text(html(report))
-    (folder / "report.json").write_text(to_json(report))
+    (folder / "report.md").write_text(markdown(report), encoding="utf-8")
+    (folder / "report.html").write_text(html(report), encoding="utf-8")
+    (folder / "report.json").write_text(to_json(report), encoding="utf-8")

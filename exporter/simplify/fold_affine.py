@@ -33,7 +33,9 @@ def _fold(graph: Graph, affine: Affine) -> bool:
     if producer is not None:
         previous = read_affine(producer)
         kind = {"sub": "add"}
-        alike = previous and kind.get(producer.op.name, producer.op.name) == kind.get(affine.node.op.name, affine.node.op.name)
+        alike = previous and kind.get(producer.op.name, producer.op.name) == kind.get(
+            affine.node.op.name, affine.node.op.name
+        )
         if previous and alike and graph.only_consumer(affine.x) is affine.node:
             _merge(graph, previous, affine)
             return True

@@ -19,23 +19,35 @@ def _judged(result: Verification, gates: Gates) -> Iterator[Gate]:
         yield _snr("float SNR", result.float_parity, gates.float_snr)
     if gates.integer_equal is not None and result.integer_parity:
         worst = min(row.equal for row in result.integer_parity)
-        yield _gate("integer codes equal", "accuracy", f">= {gates.integer_equal:.4%}", f"{worst:.4%}", worst >= gates.integer_equal)
+        yield _gate(
+            "integer codes equal",
+            "accuracy",
+            f">= {gates.integer_equal:.4%}",
+            f"{worst:.4%}",
+            worst >= gates.integer_equal,
+        )
     if gates.integer_lsb is not None and result.integer_parity:
         most = max(row.max_lsb for row in result.integer_parity)
-        yield _gate("integer difference", "accuracy", f"<= {gates.integer_lsb} LSB", f"{most} LSB", most <= gates.integer_lsb)
+        yield _gate(
+            "integer difference", "accuracy", f"<= {gates.integer_lsb} LSB", f"{most} LSB", most <= gates.integer_lsb
+        )
     if gates.int8_snr is not None and result.int8_snr:
         yield _snr("int8 SNR", result.int8_snr, gates.int8_snr)
     shipped = result.files[0]
     if gates.integer_share is not None and shipped.precision == "int8":
         share = shipped.integer_share
-        yield _gate("integer ops", "accuracy", f">= {gates.integer_share:.2%}", f"{share:.2%}", share >= gates.integer_share)
+        yield _gate(
+            "integer ops", "accuracy", f">= {gates.integer_share:.2%}", f"{share:.2%}", share >= gates.integer_share
+        )
     if gates.max_size is not None:
         size = shipped.size_bytes / 1e6
         yield _gate("size", "size", f"<= {gates.max_size:g} MB", f"{size:.2f} MB", size <= gates.max_size)
     times = {row.file: row.median_ms for row in result.latency}
     if gates.latency_ratio is not None and {"int8", "float32"} <= times.keys():
         ratio = times["int8"] / times["float32"]
-        yield _gate("int8 / float time", "latency", f"<= {gates.latency_ratio:g}", f"{ratio:.2f}", ratio <= gates.latency_ratio)
+        yield _gate(
+            "int8 / float time", "latency", f"<= {gates.latency_ratio:g}", f"{ratio:.2f}", ratio <= gates.latency_ratio
+        )
 
 
 def _snr(name: str, rows: tuple[Snr, ...], limit: float) -> Gate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from exporter.verify.gates import judge
 from exporter.verify.parity import CodeMeter, SnrMeter
 from exporter.verify.results import FileFacts, LatencyRow, OpTime, OutsideDelegate, Verification
 from exporter.verify.runtimes.litert import LiteRT
+from exporter.verify.runtimes.litert_profile import NoProfile, profile
 
-LATENCY_RUNS, LATENCY_WARMUP = 10, 2
+LATENCY_RUNS, LATENCY_WARMUP, PROFILE_RUNS = 10, 2, 5
+TOP_OPS = 8
 
 
 @dataclass(frozen=True)
@@ -133,15 +136,24 @@ def _latency(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor]) -> L
 def _facts(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor], islands: Mapping[str, str]) -> FileFacts:
     facts = tflite.file_facts(artifact.path, artifact.precision, islands)
     cut = runtime.partitions()
-    outside: dict[str, int] = {}
-    for op in cut.undelegated:
-        outside[op.name] = outside.get(op.name, 0) + 1
+    outside = Counter(op.name for op in cut.undelegated)
+    timed = profile(artifact.path, tflite.feed(artifact.graph, sample), runs=PROFILE_RUNS)
+    shares: Mapping[str, float | None] = dict.fromkeys(outside)
+    note, total, top = "", None, []
+    if isinstance(timed, NoProfile):
+        note = timed.reason
+    else:
+        shares, total = timed.by_name(delegated=False), timed.outside
+        counts = Counter(op.name for op in timed.ops)
+        top = [OpTime(op=op, count=counts[op], share=share) for op, share in list(timed.by_name().items())[:TOP_OPS]]
     return facts.model_copy(
         update={
             "partitions": cut.count,
-            "outside_delegate": tuple(OutsideDelegate(op=o, count=n, share=None) for o, n in sorted(outside.items())),
+            "outside_delegate": tuple(
+                OutsideDelegate(op=op, count=count, share=shares.get(op)) for op, count in sorted(outside.items())
+            ),
+            "outside_share": total,
+            "top_ops": tuple(top),
+            "profile_note": note,
         }
     )
-
-
-__all__ = ["Artifact", "OpTime", "reference_outputs", "verify_tflite"]

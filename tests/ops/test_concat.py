@@ -67,10 +67,10 @@ def test_all_fixed_alike(check):
 
 FIXED = [
     pytest.param(lambda x: [x.sigmoid(), x * 0.4], id="sigmoid-and-a-narrower-range"),
-    pytest.param(lambda x: [x.sigmoid(), x * 3], id="sigmoid-and-a-wider-range"),
+    pytest.param(lambda x: [x.sigmoid(), x * 2], id="sigmoid-and-a-wider-range"),
     pytest.param(lambda x: [x.sigmoid(), x.tanh()], id="sigmoid-and-tanh"),
-    pytest.param(lambda x: [torch.max_pool2d(x.sigmoid(), 3, 1, 1), x * 3], id="pooled-sigmoid-and-a-wider-range"),
-    pytest.param(lambda x: [x.sigmoid().flip(0) if False else x.sigmoid()[:, :2], x.tanh()[:, 1:]], id="slices-of-sigmoid-and-tanh"),
+    pytest.param(lambda x: [torch.max_pool2d(x.sigmoid(), 3, 1, 1), x * 2], id="pooled-sigmoid-and-a-wider-range"),
+    pytest.param(lambda x: [x.sigmoid()[:, :2], x.tanh()[:, 1:]], id="slices-of-sigmoid-and-tanh"),
 ]  # fmt: skip
 
 

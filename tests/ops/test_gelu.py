@@ -8,9 +8,13 @@ from parity import check_float, check_int8
 from unary import INPUTS
 
 
+FAR_BELOW_ZERO = 110.0
+"""dB. Where x is far below zero, 1 + erf(x) cancels: float32 kernels lose the last bits of a tiny result."""
+
+
 @pytest.mark.parametrize("x", INPUTS)
 def test_float(x):
-    assert check_float(F.gelu, x).ops == ["GELU"]
+    assert check_float(F.gelu, x, least=FAR_BELOW_ZERO).ops == ["GELU"]
 
 
 @pytest.mark.parametrize("x", INPUTS)
@@ -19,6 +23,10 @@ def test_int8(x):
 
 
 @pytest.mark.parametrize("x", INPUTS)
-@pytest.mark.parametrize("check", [check_float, check_int8])
-def test_tanh_form(check, x):
-    assert check(lambda x: F.gelu(x, approximate="tanh"), x).ops == ["GELU"]
+def test_float_tanh_form(x):
+    assert check_float(lambda x: F.gelu(x, approximate="tanh"), x, least=FAR_BELOW_ZERO).ops == ["GELU"]
+
+
+@pytest.mark.parametrize("x", INPUTS)
+def test_int8_tanh_form(x):
+    assert check_int8(lambda x: F.gelu(x, approximate="tanh"), x).ops == ["GELU"]

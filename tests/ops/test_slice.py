@@ -41,7 +41,7 @@ def test_space_to_depth_by_slicing(check):
     def focus(x):
         return torch.cat([x[..., i::2, j::2] for j in (0, 1) for i in (0, 1)], 1)
 
-    assert check(focus, image(1, 3, 8, 8)).ops == ["STRIDED_SLICE"] * 8 + ["CONCATENATION"] or True
+    assert check(focus, image(1, 3, 8, 8)).ops == ["STRIDED_SLICE"] * 6 + ["CONCATENATION"]
 
 
 @pytest.mark.parametrize("check", [check_float, check_int8])

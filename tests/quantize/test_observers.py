@@ -13,6 +13,7 @@ from torch import Tensor
 from exporter.errors import DataError, UsageError
 from exporter.ir.quant import QuantParams
 from exporter.quantize.observers import (
+    BATCH,
     BINS,
     METHODS,
     SAMPLE,
@@ -110,60 +111,66 @@ def test_unknown_method_offers_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_merging_equals_collecting_at_once(method: str) -> None:
-    images = [normal(1, 16, 32, 32, seed=i) * 10.0 ** (i - 2) for i in (4, 0, 3, 1, 2)]
+@pytest.mark.parametrize("cut", [0, 1, 9, 20])
+def test_merging_equals_collecting_at_once(method: str, cut: int) -> None:
+    images = [normal(1, 16, 32, 32, seed=i) * 10.0 ** (i * 3 % 5 - 2) for i in range(20)]
     whole, left, right = (make_observer(method, "x") for _ in range(3))
-    for image in images:
+    for i, image in enumerate(images):
         whole.collect(image)
-    for part, observer in ((images[:3], left), (images[3:], right)):
-        for image in part:
-            observer.collect(image)
+        (left if i < cut else right).collect(image)
     left.merge(right)
     assert left.finish() == whole.finish()
     assert (left.lows, left.highs) == (whole.lows, whole.highs)
     if isinstance(left, Histogram) and isinstance(whole, Histogram):
         assert np.array_equal(left.counts, whole.counts)
-
-
-def test_merging_with_an_empty_observer_changes_nothing() -> None:
-    full, empty = Histogram("x"), Histogram("x")
-    full.collect(normal(1, 8, 8))
-    before = full.counts.copy()
-    full.merge(empty)
-    assert np.array_equal(full.counts, before)
-    empty.merge(full)
-    assert np.array_equal(empty.counts, before)
+        assert np.array_equal(left.edges, whole.edges)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_growing_histogram_counts_each_value_in_its_bin_whatever_the_order(order: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("at_once", [True, False])
+def test_growing_histogram_counts_each_value_in_its_bin_whatever_the_order(order: tuple, at_once: bool) -> None:
     images = [normal(1, 8, 32, 32), normal(1, 8, 32, 32, seed=1) * 300, normal(1, 8, 32, 32, seed=2).abs() * 1e-4]
     histogram = Histogram("x")
     for i in order:
         histogram.collect(images[i])
+        if not at_once:
+            histogram.finish()
+    histogram.finish()
     values = torch.cat([image.flatten() for image in images]).double().numpy()
     assert np.array_equal(histogram.counts, np.histogram(values, histogram.edges)[0])
-    assert np.count_nonzero(histogram.counts[[0, -1]]) <= 2
     assert BINS / 2 <= (values.max() - values.min()) / histogram.width < BINS
 
 
-def test_sample_stands_for_all_elements_and_extremes_are_never_missed() -> None:
-    x = normal(1, 64, 64, 64)
-    x[0, 5, 6, 8] = 50
+def counted(*images: Tensor) -> Histogram:
     histogram = Histogram("x")
-    histogram.collect(x)
-    stride = -(-x.numel() // SAMPLE) + 1  # 9, as 8 shares factors with the axes
-    assert histogram.counts.sum() == -(-x.numel() // stride) * stride + 2
-    assert histogram.counts[histogram._bin(50)] == 1
+    for image in images:
+        histogram.collect(image)
+    histogram.finish()
+    return histogram
+
+
+def test_images_of_different_sizes_are_counted_by_their_elements() -> None:
+    small, large = torch.full((1, 4, 8, 8), 1.0), torch.full((1, 4, 160, 160), -1.0)
+    histogram = counted(small, large, small)
+    assert histogram.counts[histogram.edges[:-1] == 1].item() == 512
+    assert histogram.counts[histogram.edges[:-1] == -1].item() == pytest.approx(102400, rel=0.01)
+
+
+def test_sample_stands_for_all_elements_and_extremes_are_never_missed() -> None:
+    for spot in range(40):
+        x = normal(1, 64, 64, 64)
+        x[0, 5, 6, spot] = 50
+        histogram = counted(x)
+        assert histogram.counts[histogram.edges[:-1] == 50].item() >= 1
+        assert histogram.counts.sum() == pytest.approx(x.numel(), rel=0.01)
 
 
 def test_sample_reaches_every_channel_in_both_memory_orders() -> None:
     x = torch.arange(64.0).reshape(1, 64, 1, 1).expand(1, 64, 64, 64).contiguous()
     for image in (x, x.contiguous(memory_format=torch.channels_last)):
-        histogram = Histogram("x")
-        histogram.collect(image)
+        histogram = counted(image)
         share = histogram.counts[np.arange(64) * round(1 / histogram.width)] / histogram.counts.sum()
-        assert share == pytest.approx(np.full(64, 1 / 64), rel=0.02)
+        assert share == pytest.approx(np.full(64, 1 / 64), rel=0.1)
 
 
 def test_an_image_adds_two_numbers_to_an_observer() -> None:
@@ -171,8 +178,16 @@ def test_an_image_adds_two_numbers_to_an_observer() -> None:
     sizes = []
     for i in range(300):
         observer.collect(normal(1, 4, 32, 32, seed=i % 7))
+        observer.finish()
         sizes.append(len(pickle.dumps(observer)))
     assert sizes[-1] - sizes[99] <= 200 * 2 * 4 + 8
+
+
+def test_samples_that_wait_are_few() -> None:
+    observer = Mse("x")
+    for i in range(50):
+        observer.collect(normal(1, 16, 64, 64, seed=i))
+        assert len(pickle.dumps(observer)) < BATCH * SAMPLE * 4 + BINS * 8 + 10_000
 
 
 # Percentile
@@ -180,7 +195,7 @@ def test_an_image_adds_two_numbers_to_an_observer() -> None:
 
 @pytest.mark.parametrize("percentile", [99.0, 99.9, 99.99])
 def test_percentile_cuts_both_ends_as_torch_quantile_does(percentile: float) -> None:
-    images = [normal(1, 4, 64, 64, seed=i) + 0.5 for i in range(8)]
+    images = [normal(1, 2, 64, 64, seed=i) + 0.5 for i in range(16)]
     observer = Percentile("x", percentile)
     for image in images:
         observer.collect(image)
@@ -207,8 +222,8 @@ def test_percentile_outside_its_bounds_is_a_usage_error(percentile: float) -> No
 
 
 def test_mse_beats_minmax_on_a_heavy_tail() -> None:
-    x = heavy_tailed(1, 64, 64, 64)
-    assert measured_error(x, finished("mse", x)) < 0.7 * measured_error(x, finished("minmax", x))
+    x = heavy_tailed(16, 16, 32, 32)
+    assert measured_error(x, finished("mse", *x)) < 0.7 * measured_error(x, finished("minmax", *x))
 
 
 def test_mse_equals_minmax_on_a_uniform_tensor() -> None:
@@ -233,7 +248,7 @@ def test_mse_clips_each_end_on_its_own() -> None:
     ids=["normal", "relu", "silu", "cube", "exp"],
 )
 def test_mse_is_within_four_percent_of_a_search_over_all_ranges(make, seed: int) -> None:
-    x = make(normal(1, 8, 64, 64, seed=seed))
+    x = make(normal(1, 2, 64, 64, seed=seed))
     low, high = min(0, x.min().item()), x.max().item()
     ranges = itertools.product(np.linspace(low, low / 50, 25) if low else [0], np.linspace(high, high / 50, 50))
     best = min(measured_error(x, bounds) for bounds in ranges)
@@ -242,9 +257,8 @@ def test_mse_is_within_four_percent_of_a_search_over_all_ranges(make, seed: int)
 
 @pytest.mark.parametrize("scale", [1 / 30, 1 / 100, 1 / 250])
 def test_predicted_error_is_the_measured_one_for_every_zero_point(scale: float) -> None:
-    x = normal(1, 8, 64, 64)
-    histogram = Histogram("x")
-    histogram.collect(x)
+    x = normal(1, 2, 64, 64)
+    histogram = counted(x)
     predicted = QuantizationError(histogram.counts.astype(float), histogram.edges).at(scale) / x.numel()
     for zero in range(0, 256, 15):
         assert predicted[zero] == pytest.approx(measured_error(x, (-zero * scale, (255 - zero) * scale)), rel=0.01)
@@ -300,9 +314,9 @@ def test_two_sided_search_ends_where_moving_one_end_cannot_help(seed: int) -> No
 
 
 def test_entropy_drops_a_few_outliers_and_keeps_the_bulk() -> None:
-    x = normal(1, 16, 64, 64)
-    x[0, 0, 0, :4] = torch.tensor([60.0, -50.0, 55.0, 40.0])
-    low, high = finished("entropy", x)
+    images = [normal(1, 16, 64, 64, seed=i) for i in range(4)]
+    images[2][0, 0, 0, :4] = torch.tensor([60.0, -50.0, 55.0, 40.0])
+    low, high = finished("entropy", *images)
     assert -6 < low < -2
     assert 2 < high < 6
 

@@ -66,7 +66,16 @@ def quantize(inputs: list[Tensor], params: Params, out: QuantParams) -> Tensor:
     (x,), (x_params,) = inputs, params
     if x_params is None:
         return out.quantize(x)
+    if out.dtype == "uint8":
+        return (requantize(x, x_params, _signed(out)).to(torch.int16) + 128).to(torch.uint8)
+    if x_params.dtype == "uint8":
+        return requantize((x.to(torch.int16) - 128).to(torch.int8), _signed(x_params), out)
     return requantize(x, x_params, out)
+
+
+def _signed(params: QuantParams) -> QuantParams:
+    """int8 parameters for the same real values: uint8 codes are int8 codes + 128."""
+    return QuantParams(params.scale, params.zero_point - 128)
 
 
 def requantize(x: Tensor, x_params: QuantParams, out: QuantParams) -> Tensor:

@@ -31,9 +31,7 @@ class TFLite:
         file.add_metadata("min_runtime_version", minimum_runtime(file.ops).encode().ljust(16, b"\0"))
         file.add_metadata("TFLITE_METADATA", metadata_for(graph, facts))
         inputs = {value.name: emitter.stored(value) for value in graph.inputs}
-        outputs = {
-            name: emitter.stored(value) for name, value in zip(graph.output_names, graph.outputs, strict=True)
-        }
+        outputs = {name: emitter.stored(value) for name, value in zip(graph.output_names, graph.outputs, strict=True)}
         content = file.pack(inputs, outputs, facts.description)
         labels = {"labels.txt": ("\n".join(facts.labels) + "\n").encode()} if facts.labels else {}
         path.write_bytes(append_files(content, labels))
@@ -50,4 +48,3 @@ def _refusal(node: Node, layouts: Layouts) -> str:
     if max(len(v.shape) for v in [*node.inputs, *node.outputs]) > 5:
         return "more than 5 dimensions"
     return ""
-

@@ -1,0 +1,45 @@
+"""The vocabulary itself: every op has its test file, its integer arithmetic and its spelling."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exporter.ir.integer import INTEGER
+from exporter.ir.ops import OPS, Layout, Scale, op
+from exporter.lower.tflite.emit import ROWS, SPELLINGS
+from exporter.quantize.legalize import FLOAT_ONLY
+
+FOLDED = {"batch_norm"}
+"""Ops that no target writes: simplify removes every one."""
+SPLIT = {"silu"}
+"""Ops that quantize replaces by others."""
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_has_a_test_file_that_runs_it_in_float_and_int8(name):
+    text = (Path(__file__).parent / f"test_{name}.py").read_text()
+    assert "check_int8" in text
+    assert "check_float" in text or name in ("quantize", "dequantize")
+
+
+def test_every_op_has_a_tflite_spelling():
+    assert set(ROWS) | set(SPELLINGS) == set(OPS) - FOLDED
+    assert not set(ROWS) & set(SPELLINGS)
+
+
+def test_every_op_is_integer_or_declared_otherwise():
+    assert set(INTEGER) - set(FLOAT_ONLY) == set(OPS) - FOLDED - SPLIT - set(FLOAT_ONLY) - {"dequantize"}
+
+
+def test_fixed_ops_alone_have_fixed_parameters():
+    assert {name for name, row in OPS.items() if row.fixed} == {n for n, row in OPS.items() if row.scale is Scale.FIXED}
+
+
+def test_registering_an_op_twice_is_an_error():
+    def relu(x):
+        return x
+
+    with pytest.raises(ValueError, match="relu is registered twice"):
+        op(Scale.FREE, Layout.TRANSPARENT)(relu)

@@ -5,82 +5,63 @@
 
 from __future__ import annotations
 
-import os
+import re
+import shlex
 import sys
-import traceback
 from collections.abc import Sequence
-from enum import Enum
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
-from typer.core import TyperGroup
 
-from exporter.errors import ExportError, UsageError
+from exporter import options
+from exporter.errors import UsageError
+from exporter.shell import ModelFirst, console, run
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT, as shells give it."""
-
-
-class _ModelFirst(TyperGroup):
-    """A first argument that is no command is a model."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("--help", "-h", "--version"):
-            args = ["export", *args]
-        parsed: list[str] = super().parse_args(ctx, args)
-        return parsed
-
+if TYPE_CHECKING:
+    from exporter.recipe import Recipe
 
 app = typer.Typer(
-    cls=_ModelFirst,
+    cls=ModelFirst,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="PyTorch vision models to verified INT8 files for phones.\n\n"
-    "[bold]edge-export efficientdet_d0 --target tflite --int8[/]\n\n"
-    "A model's name straight after the command exports it: the same as [bold]edge-export export MODEL[/].",
     pretty_exceptions_enable=False,
 )
 
-
-class Precision(str, Enum):
-    """Choices of --io."""
-
-    float = "float"
-    int8 = "int8"
-    uint8 = "uint8"
+DUMPED = ("capture", "simplify", "quantize")
+"""Stages after which `--stop-after` prints the graph."""
 
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="Print the report as JSON on standard output, progress on standard error.")
-]
+@app.callback()
+def edge_export(version: options.Version = False) -> None:
+    """PyTorch vision models to verified INT8 files for phones.
+
+    [bold]edge-export efficientdet_d0 --target tflite --int8[/]
+
+    A model straight after the command is exported: [bold]edge-export export --help[/] shows the options.
+    """
 
 
-@app.command(context_settings={"help_option_names": ["-h", "--help"]})
+@app.command(no_args_is_help=True)
 def export(
-    model: Annotated[str, typer.Argument(help="A model or recipe name, a recipe .yaml, or your own module:function.")],
-    target: Annotated[str, typer.Option(help="File format.")] = "",
-    int8: Annotated[bool, typer.Option("--int8", help="Full static integer: int8 weights and activations.")] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Weights stored as float16.")] = False,
-    fp32: Annotated[bool, typer.Option("--fp32", help="Weights stored as float32.")] = False,
-    weights: Annotated[str, typer.Option(help="coco, a checkpoint FILE, or random (seeded).")] = "",
-    calib: Annotated[
-        str, typer.Option(help="Calibration samples: a folder of pictures, .npz/.npy, or a COCO .json.")
-    ] = "",
-    images: Annotated[int, typer.Option(help="At most this many calibration samples.", min=0)] = 0,
-    ranges: Annotated[str, typer.Option(help="minmax, percentile, mse or entropy.")] = "",
-    plan: Annotated[Path | None, typer.Option(help="Reuse a plan.json: no calibration.")] = None,
-    io: Annotated[Precision | None, typer.Option(help="Type of the int8 model's inputs and outputs.")] = None,
-    size: Annotated[str, typer.Option(help="Input size HxW, such as 512x512.")] = "",
-    num_classes: Annotated[int, typer.Option(help="Classes of the model's head.", min=0)] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder of the bundle (default: out/NAME-PRECISION).")] = None,
-    stop_after: Annotated[str, typer.Option(help="Stop after this stage: build, capture, simplify, …")] = "report",
-    quiet: Quiet = False,
-    json: Json = False,
+    model: options.Model,
+    weights: options.Weights = None,
+    size: options.Size = None,
+    num_classes: options.NumClasses = None,
+    target: options.Target = None,
+    int8: options.Int8 = False,
+    fp16: options.Fp16 = False,
+    fp32: options.Fp32 = False,
+    io: options.Io = None,
+    calib: options.Calib = None,
+    images: options.Images = None,
+    ranges: options.Ranges = None,
+    plan: options.Plan = None,
+    out: options.Out = None,
+    stop_after: options.StopAfter = "report",
+    quiet: options.Quiet = False,
+    json: options.Json = False,
 ) -> None:
     """Export MODEL: build, capture, simplify, quantize, lower, verify, report."""
     from exporter.pipeline import Pipeline
@@ -88,54 +69,50 @@ def export(
     from exporter.report import print_report, to_json
     from exporter.verify.gates import raise_on_failure
 
-    precisions = [name for name, chosen in (("int8", int8), ("float16", fp16), ("float32", fp32)) if chosen]
-    if len(precisions) > 1:
-        raise UsageError("choose one of --int8, --fp16 and --fp32")
+    if json and stop_after != "report":
+        raise UsageError(f"--json prints the report, and --stop-after {stop_after} ends before it")
     recipe = load_recipe(
         model,
         targets=(target,) if target else None,
-        precision=precisions[0] if precisions else None,
-        weights=weights or None,
-        io=io.value if io else None,
-        num_classes=num_classes or None,
-        preprocess={"size": _size(size) if size else None},
-        calibration={"source": calib or None, "limit": images or None, "method": ranges or None},
+        precision=_precision(int8=int8, float16=fp16, float32=fp32),
+        weights=weights,
+        io=io,
+        num_classes=num_classes,
+        preprocess={"size": _size(size)},
+        calibration={"source": calib, "limit": images, "method": ranges},
     )
-    console = None if quiet else Console(stderr=json, highlight=False)
-    command = " ".join(["edge-export", *sys.argv[1:]])
-    pipeline = Pipeline(recipe, plan=plan, console=console, command=command)
+    _refuse_ignored(recipe, {"--plan": plan, "--ranges": ranges})
+    shown = None if quiet else console(stderr=json or stop_after in DUMPED)
+    pipeline = Pipeline(recipe, plan=plan, console=shown, command=shlex.join(["edge-export", *sys.argv[1:]]))
     folder = pipeline.run(out, stop_after)
-    if stop_after in ("capture", "simplify", "quantize"):
+    if stop_after in DUMPED:
         sys.stdout.write(pipeline.text())
-    if stop_after != "report":
-        return
     if json:
         sys.stdout.write(to_json(pipeline.result))
-    elif console:
-        print_report(pipeline.result, console)
-        console.print(f"\n{folder}/", soft_wrap=True)
-    raise_on_failure(pipeline.verification)
+    elif shown and folder:
+        if stop_after == "report":
+            print_report(pipeline.result, shown)
+        shown.print(f"\n{folder}/", soft_wrap=True, markup=False)
+    if stop_after in ("verify", "report"):
+        raise_on_failure(pipeline.verification)
 
 
-@app.command()
-def verify(
-    bundle: Annotated[Path, typer.Argument(help="A bundle folder that edge-export wrote.")],
-    quiet: Quiet = False,
-    json: Json = False,
-) -> None:
+@app.command(no_args_is_help=True)
+def verify(bundle: options.Bundle, quiet: options.Quiet = False, json: options.Json = False) -> None:
     """Check a BUNDLE: hashes, golden outputs on the local runtime, latency."""
-    from exporter.verify.bundle import print_check, verify_bundle
+    from exporter.report.check import print_check
+    from exporter.verify.bundle import verify_bundle
 
     check = verify_bundle(bundle)
     if json:
         sys.stdout.write(check.model_dump_json(indent=1) + "\n")
     elif not quiet:
-        print_check(check, Console(highlight=False))
+        print_check(check, console())
     check.raise_on_failure()
 
 
-@app.command()
-def inspect(file: Annotated[Path, typer.Argument(help="A .tflite file or a bundle.")], json: Json = False) -> None:
+@app.command(no_args_is_help=True)
+def inspect(file: options.File, json: options.Json = False) -> None:
     """Show what a FILE holds: inputs, outputs, ops, versions, quantisation, metadata."""
     from exporter.report.inspect import inspect_file, print_inspection
 
@@ -143,59 +120,67 @@ def inspect(file: Annotated[Path, typer.Argument(help="A .tflite file or a bundl
     if json:
         sys.stdout.write(found.model_dump_json(indent=1) + "\n")
     else:
-        print_inspection(found, Console(highlight=False))
+        print_inspection(found, console())
 
 
 @app.command("list")
-def list_(json: Json = False) -> None:
-    """Show every model: task, size, parameters, MACs, published accuracy, weights."""
+def list_(json: options.Json = False) -> None:
+    """Show every model: input size, parameters, MACs, published accuracy, weights."""
+    import json as json_module
+
     from exporter.report.catalogue import catalogue, print_catalogue
 
     if json:
-        import json as json_module
-
         sys.stdout.write(json_module.dumps(catalogue(), indent=1) + "\n")
     else:
-        print_catalogue(Console(highlight=False))
+        print_catalogue(console())
 
 
 @app.command()
-def doctor() -> None:
-    """Say which targets and runtimes are ready on this machine, and how to get the others."""
-    from exporter.report.doctor import print_doctor
+def doctor(json: options.Json = False) -> None:
+    """Say what is ready on this machine, and how to get the rest."""
+    import json as json_module
 
-    print_doctor(Console(highlight=False))
+    from exporter.report.doctor import doctor as examine
+    from exporter.report.doctor import print_doctor, raise_on_failure
+
+    findings = examine()
+    if json:
+        sys.stdout.write(json_module.dumps([finding.model_dump() for finding in findings], indent=1) + "\n")
+    else:
+        print_doctor(findings, console())
+    raise_on_failure(findings)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the command: every failure ends in one message and the exit code of its family."""
-    try:
-        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-    except ExportError as error:
-        _leave(str(error), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        _leave("interrupted: nothing was written", INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception as error:
-        if show := getattr(error, "format_message", None):  # click's own usage errors
-            hint = getattr(getattr(error, "ctx", None), "command_path", "edge-export")
-            _leave(str(UsageError(show(), try_=f"{hint} --help")), UsageError.exit_code)
-        traceback.print_exc()
-        _leave("error: this is a bug in edge-export\n  try   report the lines above\nexit 1 (internal)", 1)
+    """Entry point of the command."""
+    run(app, arguments)
 
 
-def _leave(message: str, code: int) -> None:
-    sys.stderr.write(message + "\n")
-    sys.exit(code)
+def _precision(**chosen: bool) -> str | None:
+    names = [name for name, wanted in chosen.items() if wanted]
+    if len(names) > 1:
+        raise UsageError("--int8, --fp16 and --fp32 exclude each other")
+    return names[0] if names else None
 
 
-def _size(text: str) -> tuple[int, int]:
-    parts = text.lower().split("x")
-    if len(parts) not in (1, 2) or not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"--size {text!r} is not a size", try_="--size 512x512 (height x width)")
-    return int(parts[0]), int(parts[-1])
+def _size(text: str | None) -> tuple[int, int] | None:
+    """`512x384` -> (512, 384); one number is a square."""
+    if text is None:
+        return None
+    sides = re.fullmatch(r"([1-9][0-9]{0,4})(?:[xX]([1-9][0-9]{0,4}))?", text)
+    if sides is None:
+        raise UsageError(f"--size {text!r} is not a size", try_="--size 512x512 (height x width, in pixels)")
+    return int(sides[1]), int(sides[2] or sides[1])
+
+
+def _refuse_ignored(recipe: Recipe, given: dict[str, object]) -> None:
+    """An option that would change nothing is a mistake."""
+    options = [name for name, value in given.items() if value is not None]
+    if recipe.precision != "int8" and options:
+        raise UsageError(f"{' and '.join(options)} without --int8", why=f"{recipe.precision} has no codes to choose")
+    if len(options) == len(given):
+        raise UsageError("--plan and --ranges exclude each other", why="a plan holds finished ranges")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from exporter.build import build_model, load_weights, model_info, refit_batchnorm, resolve
+from exporter.build.download import Progress
 from exporter.errors import UnsupportedError, UsageError
 from exporter.quantize.data import Samples, default_samples_dir, load_samples
 from exporter.recipe import Recipe
 
-MOST_HELD_OUT = 8
+MOST_HELD_OUT = 4
 REFIT_BATCH, REFIT_PICTURES = 4, 16
 
 
@@ -42,7 +43,7 @@ def load_inputs(
     recipe: Recipe,
     module: nn.Module | None = None,
     example: Sequence[Tensor] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Inputs:
     """Build or take the module, load its weights, open the samples. `progress` follows a download, in bytes."""
     own = module is not None
@@ -92,9 +93,7 @@ def _module(recipe: Recipe) -> nn.Module:
     return made
 
 
-def _load(
-    module: nn.Module, recipe: Recipe, calibration: Samples, progress: Callable[[int, int], None] | None
-) -> tuple[str, bool]:
+def _load(module: nn.Module, recipe: Recipe, calibration: Samples, progress: Progress | None) -> tuple[str, bool]:
     if recipe.weights != "random":
         if ":" in recipe.model:
             load_weights(module, recipe.weights)
@@ -119,7 +118,7 @@ def _batches(samples: Samples) -> list[Tensor]:
 
 
 def _split(samples: Samples, limit: int) -> tuple[Samples, Samples, str]:
-    """Every eighth sample (at most 8) verifies and is not calibrated on, where there are at least eight."""
+    """Every eighth sample (at most 4) verifies and is not calibrated on, where there are at least eight."""
     total = len(samples)
     held = min(MOST_HELD_OUT, total // 8)
     if not held:

@@ -87,7 +87,7 @@ def check_float(model: Model, *inputs: Tensor, least: float = FLOAT_SNR, precisi
     """The float file computes what `model` computes in eager PyTorch, `least` dB or better on every output."""
     expected = eager(model, *inputs)
     graph = simplified(model, *inputs)
-    exported = _lower(graph, inputs, precision=precision)
+    exported = lower(graph, inputs, precision=precision)
     worst = min(_snr_of(exported.outputs, expected))
     assert worst >= least, f"SNR {worst:.1f} dB, at least {least} wanted"
     return Exported(graph, exported.content, exported.file, exported.outputs, worst)
@@ -114,7 +114,7 @@ def check_int8(model: Model, *inputs: Tensor, least: float = INT8_SNR, io: str =
 def run_int8(graph: Graph, *inputs: Tensor) -> Exported:
     """Lower a quantised graph; LiteRT's outputs equal the integer interpreter's, all elements of all of them."""
     operands = [v.quant.quantize(x) if v.quant else x for v, x in zip(graph.inputs, inputs, strict=True)]
-    exported = _lower(graph, operands)
+    exported = lower(graph, operands)
     for name, ours, theirs in zip(graph.output_names, Interpreter(graph).run(operands), exported.outputs, strict=True):
         assert ours.dtype == theirs.dtype, f"{name} is {theirs.dtype}, the interpreter gives {ours.dtype}"
         wrong = (ours.double() - theirs.double()).abs()
@@ -147,6 +147,18 @@ def snr(result: Tensor, expected: Tensor) -> float:
     return math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
 
 
+def lower(graph: Graph, inputs: Sequence[Tensor], precision: str = "float32") -> Exported:
+    """Write the graph, run the file on LiteRT, bring its outputs to PyTorch's axis order."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        content = write(graph, path, precision)
+        runtime = LiteRT(path)
+        results = runtime.run([_nhwc(x) for x in inputs])
+        file = read_file(path)
+    assert list(results) == graph.output_names
+    return Exported(graph, content, file, [_nchw(results[name]) for name in graph.output_names], math.nan)
+
+
 def write(graph: Graph, path: Path, precision: str = "float32") -> bytes:
     """Write `graph` as TFLite, and read the bytes back."""
     refused = TFLite().unsupported(graph)
@@ -157,18 +169,6 @@ def write(graph: Graph, path: Path, precision: str = "float32") -> bytes:
 
 def _snr_of(results: Sequence[Tensor], expected: Sequence[Tensor]) -> list[float]:
     return [snr(result, reference) for result, reference in zip(results, expected, strict=True)]
-
-
-def _lower(graph: Graph, inputs: Sequence[Tensor], precision: str = "float32") -> Exported:
-    """Write the graph, run the file on LiteRT, bring its outputs to PyTorch's axis order."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.tflite"
-        content = write(graph, path, precision)
-        runtime = LiteRT(path)
-        results = runtime.run([_nhwc(x) for x in inputs])
-        file = read_file(path)
-    assert list(results) == graph.output_names
-    return Exported(graph, content, file, [_nchw(results[name]) for name in graph.output_names], math.nan)
 
 
 def _nhwc(x: Tensor) -> np.ndarray:

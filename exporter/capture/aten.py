@@ -54,6 +54,7 @@ class Builder:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.source = Source()
+        self._absent: dict[tuple[int, float], Value] = {}
 
     def emit(self, op: str, *inputs: Value, **attrs: Any) -> Value:
         """Append one op."""
@@ -63,6 +64,15 @@ class Builder:
         """A constant; numbers become float32 scalars."""
         tensor = value if isinstance(value, torch.Tensor) else torch.tensor(float(value))
         return self.graph.constant(f"{self.source.module or self.graph.name}/const", tensor)
+
+    def absent(self, number: float, beside: Value) -> Value:
+        """What stands for a missing bias or scale, one per channel: one constant for each parameter `beside` it, so
+        that two calls of a layer stay equal.
+        """
+        key = (id(beside), number)
+        if key not in self._absent:
+            self._absent[key] = self.constant(torch.full((beside.shape[0],), number))
+        return self._absent[key]
 
     def operand(self, value: Value | float) -> Value:
         """A value as it is, a number as a constant."""
@@ -95,7 +105,7 @@ def conv2d(
     else:
         ph, pw = _pair(padding)
         pads = (ph, ph, pw, pw)
-    bias = bias or b.constant(torch.zeros(weight.shape[0]))
+    bias = bias or b.absent(0.0, weight)
     return b.emit(
         "conv2d", x, weight, bias, stride=_pair(stride), padding=pads, dilation=d, groups=groups, activation="none"
     )  # fmt: skip
@@ -116,7 +126,7 @@ def convolution(
 def linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:
     if weight.const is None:
         raise Unsupported("the weight is computed from the input")
-    return b.emit("linear", x, weight, bias or b.constant(torch.zeros(weight.shape[0])), activation="none")
+    return b.emit("linear", x, weight, bias or b.absent(0.0, weight), activation="none")
 
 
 @aten("addmm")
@@ -133,8 +143,8 @@ def batch_norm(
 ) -> Value:  # fmt: skip
     if training or mean is None:
         raise Unsupported("BatchNorm without running statistics")
-    weight = weight or b.constant(torch.ones(mean.shape))
-    bias = bias or b.constant(torch.zeros(mean.shape))
+    weight = weight or b.absent(1.0, mean)
+    bias = bias or b.absent(0.0, mean)
     return b.emit("batch_norm", x, weight, bias, mean, var, eps=eps)
 
 

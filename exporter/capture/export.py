@@ -90,7 +90,7 @@ class _Translator:
         wanted = len(self.program.graph_signature.user_inputs)
         if names and len(names) != wanted:
             raise UsageError(f"{len(names)} input names for {wanted} inputs", try_="fix input_names")
-        constants: dict[int, Value] = {}
+        constants: dict[object, Value] = {}
         user = 0
         for node in self.program.graph.nodes:
             if node.op != "placeholder":
@@ -104,9 +104,10 @@ class _Translator:
                 user += 1
             elif spec.target is not None:
                 tensor = _stored(self.program, spec.target)
-                if id(tensor) not in constants:
-                    constants[id(tensor)] = self.graph.constant(spec.target, tensor)
-                self.env[node] = constants[id(tensor)]
+                memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)  # tied weights share it
+                if memory not in constants:
+                    constants[memory] = self.graph.constant(spec.target, tensor)
+                self.env[node] = constants[memory]
 
     def _outputs(self, names: list[str]) -> None:
         (node,) = (n for n in self.program.graph.nodes if n.op == "output")

@@ -77,12 +77,9 @@ def shapes_follow_meaning(graph: Graph) -> Iterator[Offence]:
         except Exception as error:
             yield f"the op cannot run: {error}", node_text(node)
             continue
-        for value, result in zip(node.outputs, results, strict=True):
-            if (value.shape, value.dtype) != (tuple(result.shape), result.dtype):
-                yield (
-                    f"{value.name} is {value.dtype}{list(value.shape)}, the op gives {list(result.shape)}",
-                    node_text(node),
-                )
+        for value, (shape, dtype) in zip(node.outputs, results, strict=True):
+            if (value.shape, value.dtype) != (shape, dtype):
+                yield f"{value.name} is {value.dtype}{list(value.shape)}, the op gives {list(shape)}", node_text(node)
 
 
 def scales_follow_rules(graph: Graph) -> Iterator[Offence]:

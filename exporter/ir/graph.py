@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -114,9 +115,9 @@ class Graph:
         The output's shape and dtype come from running the op's torch meaning on meta tensors.
         """
         definition = OPS[op]
-        (result,) = infer(definition, inputs, attrs)
+        ((shape, dtype),) = infer(definition, inputs, attrs)
         source = source or Source()
-        output = Value(self.unique(name or f"{source.module or self.name}/{op}"), tuple(result.shape), result.dtype)
+        output = Value(self.unique(name or f"{source.module or self.name}/{op}"), shape, dtype)
         node = Node(definition, list(inputs), [output], attrs, source)
         output.producer = node
         for value in inputs:
@@ -209,8 +210,18 @@ class Graph:
         return nodes[0] if len(nodes) == 1 and value not in self.outputs else None
 
 
-def infer(op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Tensor, ...]:
-    """Meta tensors with the shapes and dtypes of the op's outputs. Float meaning: codes count as float32."""
-    metas = [torch.empty(v.shape, dtype=v.dtype, device="meta") for v in inputs]
-    result = op.run(*metas, **attrs)
-    return result if isinstance(result, tuple) else (result,)
+Signature = tuple[tuple[int, ...], torch.dtype]
+"""Shape and dtype of one tensor."""
+
+
+def infer(op: Op, inputs: Sequence[Value], attrs: Mapping[str, Any]) -> tuple[Signature, ...]:
+    """Shapes and dtypes of the op's outputs, from its meaning on meta tensors. Codes count as float32."""
+    return _infer(op, tuple((v.shape, v.dtype) for v in inputs), tuple(attrs.items()))
+
+
+@lru_cache(maxsize=65536)
+def _infer(op: Op, inputs: tuple[Signature, ...], attrs: tuple[tuple[str, Any], ...]) -> tuple[Signature, ...]:
+    """Cached: a graph repeats few shapes, and the checker asks again after every pass."""
+    metas = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in inputs]
+    result = op.run(*metas, **dict(attrs))
+    return tuple((tuple(t.shape), t.dtype) for t in (result if isinstance(result, tuple) else (result,)))

@@ -44,7 +44,7 @@ class Layout(Enum):
     BREAKING = "breaking"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Op:
     """One row of the vocabulary."""
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Protocol
 
 from exporter.errors import UsageError, nearest
-from exporter.ir.graph import Graph
+from exporter.ir.graph import Graph, Node
+from exporter.lower.facts import Facts
 
 
 class Target(Protocol):
@@ -14,11 +15,11 @@ class Target(Protocol):
 
     suffix: str
 
-    def unsupported(self, graph: Graph) -> list[tuple[str, str]]:
-        """(node text, reason) for each node that cannot be written."""
+    def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
+        """(node, reason) for each node that cannot be written."""
         ...
 
-    def write(self, graph: Graph, path: Path, facts: object) -> None:
+    def write(self, graph: Graph, path: Path, facts: Facts) -> None:
         """Write the file, deterministically."""
         ...
 

@@ -25,6 +25,8 @@ Plan = dict[str, QuantParams]
 
 MOST_JOINED = 16.0
 """Ranges further apart than this may not share one quantised tensor (DESIGN.md §3, trap 9)."""
+MOST_RESCALED = 255.0
+"""Largest product of input scales per output scale: the runtime's factor must stay below 256."""
 BIAS_LIMIT = 2.0**30
 """Largest bias code: leaves the int32 accumulator as much room again."""
 
@@ -45,6 +47,7 @@ def make_plan(graph: Graph, ranges: Ranges) -> Plan:
             for value in node.inputs:
                 if value.const is not None and value.name not in plan:
                     plan[value.name] = constant_params(_tensor(value))
+    _widen(graph, plan, groups)
     return plan
 
 
@@ -166,6 +169,24 @@ def _refuse_wide_joins(group: list[Value], found: Ranges) -> None:
     )
 
 
+def _widen(graph: Graph, plan: Plan, groups: list[list[Value]]) -> None:
+    """Coarsen outputs whose scale is so fine that the runtime's requantisation factor would reach 256.
+
+    There XNNPACK refuses the op and the builtin kernels wrap around. It takes a nearly constant output to get there.
+    A wider scale at the same zero point holds the same range.
+    """
+    group_of = {v.name: group for group in groups for v in group}
+    for node in graph.nodes:
+        if not _is_integer(node) or node.op.scale is not Scale.FREE:
+            continue
+        scales = [max(plan[v.name].scale) for v in node.inputs if v.name in plan]
+        factor = math.prod(scales) if node.op.name in ("conv2d", "linear", "mul") else max(scales)
+        params = plan[node.output.name]
+        if factor >= MOST_RESCALED * params.scale[0]:
+            wider = QuantParams((fp16_grid(factor / MOST_RESCALED, up=True),), params.zero_point)
+            plan.update({v.name: wider for v in group_of[node.output.name]})
+
+
 # --- structure --------------------------------------------------------------------------------------------------------
 def _is_integer(node: Node) -> bool:
     """Whether the node works on codes: everything but dequantize and the ops between dequantize and quantize."""
@@ -219,8 +240,7 @@ def _coded(graph: Graph, value: Value, params: QuantParams) -> Value:
     codes = params.quantize(_tensor(value))
     if params.axis is not None:
         codes = codes.clamp(min=-127)
-    coded = Value(value.name, value.shape, value.dtype, codes, params)
-    return coded
+    return Value(value.name, value.shape, value.dtype, codes, params)
 
 
 def _derive_bias(graph: Graph, node: Node) -> None:

@@ -20,7 +20,7 @@ from exporter.errors import DataError, UsageError, nearest
 
 SAMPLE = 16384
 """Elements of a tensor that a histogram counts, per image: MSE ranges lose 0.1 dB or less against counting all."""
-BATCH = 4
+BATCH = 2
 """Images whose samples are counted at once: on small tensors a call costs more than its arithmetic."""
 BINS = 4096
 """Bins of a histogram: between half and all of them lie inside the range seen."""
@@ -79,9 +79,9 @@ class MinMax:
         low, high = smallest.item(), largest.item()
         if not (math.isfinite(low) and math.isfinite(high)):  # aminmax hands NaN on
             raise DataError(
-                f"{self.name} holds {'NaN' if math.isnan(low) else 'infinity'} on sample {len(self.lows)}",
+                f"{self.name} holds {'NaN' if math.isnan(low) else 'infinity'}",
                 why="a range cannot be taken from it",
-                try_="run the float model on this sample: its weights or its preprocessing are wrong",
+                try_="run the float model on that sample: its weights or its preprocessing are wrong",
             )
         self.lows.append(low)
         self.highs.append(high)

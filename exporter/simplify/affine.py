@@ -18,6 +18,11 @@ class Affine:
     factor: Tensor
 
     @property
+    def is_mul(self) -> bool:
+        """A factor, not a shift."""
+        return self.node.op.name == "mul"
+
+    @property
     def scalar(self) -> float | None:
         """The factor when it is one number."""
         return float(self.factor.item()) if self.factor.numel() == 1 else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from exporter.ir.graph import Graph, Node
 from exporter.simplify.affine import Affine, read_affine, scaled
@@ -23,7 +22,8 @@ def fold_affine(graph: Graph) -> None:
     """
     changed = True
     while changed:
-        changed = any([_fold(graph, affine) for node in list(graph.nodes) if (affine := read_affine(node))])
+        folds = [_fold(graph, affine) for node in list(graph.nodes) if (affine := read_affine(node))]
+        changed = any(folds)
 
 
 def _fold(graph: Graph, affine: Affine) -> bool:
@@ -32,11 +32,7 @@ def _fold(graph: Graph, affine: Affine) -> bool:
     producer = affine.x.producer
     if producer is not None:
         previous = read_affine(producer)
-        kind = {"sub": "add"}
-        alike = previous and kind.get(producer.op.name, producer.op.name) == kind.get(
-            affine.node.op.name, affine.node.op.name
-        )
-        if previous and alike and graph.only_consumer(affine.x) is affine.node:
+        if previous and previous.is_mul == affine.is_mul and graph.only_consumer(affine.x) is affine.node:
             _merge(graph, previous, affine)
             return True
         if _absorbs(producer, affine) and graph.only_consumer(affine.x) is affine.node:
@@ -56,7 +52,7 @@ def _absorbs(conv: Node, affine: Affine) -> bool:
 
 
 def _merge(graph: Graph, first: Affine, second: Affine) -> None:
-    is_mul = second.node.op.name == "mul"
+    is_mul = second.is_mul
     factor = first.factor * second.factor if is_mul else first.factor + second.factor
     rank = len(second.x.shape)
     tensor = factor.float().reshape(() if factor.numel() == 1 else [1, -1] + [1] * (rank - 2))
@@ -75,23 +71,16 @@ def _into_producer(graph: Graph, conv: Node, affine: Affine) -> None:
     assert weight.const is not None
     assert bias.const is not None
     factor = affine.vector(weight.shape[0])
-    if affine.node.op.name == "mul":
-        new_weight, new_bias = scaled(weight.const, factor, 0), (bias.const.double() * factor).float()
+    if affine.is_mul:
+        weight = graph.constant(weight.name, scaled(weight.const, factor, 0))
+        new_bias = bias.const.double() * factor
     else:
-        new_weight, new_bias = weight.const, (bias.const.double() + factor).float()
-    folded = graph.emit(
-        conv.op.name,
-        [x, _constant(graph, weight.name, weight.const, new_weight, weight), graph.constant(bias.name, new_bias)],
-        source=conv.source, at=affine.node, **conv.attrs,
-    )  # fmt: skip
+        new_bias = bias.const.double() + factor
+    operands = [x, weight, graph.constant(bias.name, new_bias.float())]
+    folded = graph.emit(conv.op.name, operands, source=conv.source, at=affine.node, **conv.attrs)
     graph.replace_all_uses(affine.node.output, folded)
     graph.remove(affine.node)
-    if not conv.output.uses and conv.output not in graph.outputs:
-        graph.remove(conv)
-
-
-def _constant(graph: Graph, name: str, old: Tensor, new: Tensor, value: object) -> object:
-    return value if new is old else graph.constant(name, new)
+    graph.remove(conv)
 
 
 def _into_reader(graph: Graph, affine: Affine, conv: Node) -> bool:

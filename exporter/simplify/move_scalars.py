@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from exporter.ir.graph import Graph, Node, Value
 from exporter.simplify.affine import read_affine
 
@@ -28,6 +30,8 @@ def move_scalars(graph: Graph) -> None:
         if not _absorbs(graph, target) and target.numel >= node.output.numel:
             continue
         constant = next(v for v in node.inputs if v.const is not None)
+        if constant.shape:  # [1, 1, 1, 1] would raise the rank of the target
+            constant = graph.constant(constant.name, torch.tensor(affine.scalar, dtype=torch.float32))
         graph.replace_all_uses(node.output, affine.x)
         graph.remove(node)
         moved = graph.emit(

@@ -30,7 +30,7 @@ def merge_reshapes(graph: Graph) -> None:
             _replace(graph, node, graph.emit("transpose", producer.inputs, source=node.source, at=node, perm=perm))
         elif node.op.name == "transpose" and producer is not None and producer.op.name == "reshape":
             _lower_rank(graph, node)
-        graph.prune()
+    graph.prune()
     for node in [n for n in graph.nodes if n.op.name == "transpose"]:
         moved = [d for d in node.attrs["perm"] if node.inputs[0].shape[d] != 1]
         if moved == sorted(moved):

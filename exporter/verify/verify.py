@@ -21,7 +21,9 @@ from exporter.verify.results import FileFacts, LatencyRow, OpTime, OutsideDelega
 from exporter.verify.runtimes.litert import LiteRT
 from exporter.verify.runtimes.litert_profile import NoProfile, profile
 
-LATENCY_RUNS, LATENCY_WARMUP, PROFILE_RUNS = 10, 2, 5
+TIMED_SECONDS, FEWEST_RUNS, MOST_RUNS = 1.0, 5, 50
+"""Latency: as many runs as fit into about a second."""
+PROFILE_RUNS = 5
 TOP_OPS = 8
 
 
@@ -121,7 +123,9 @@ def _dead_outputs(comparison: _Comparison) -> list[str]:
 
 
 def _latency(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor]) -> LatencyRow:
-    timed = runtime.latency(tflite.feed(artifact.graph, sample), runs=LATENCY_RUNS, warmup=LATENCY_WARMUP)
+    inputs = tflite.feed(artifact.graph, sample)
+    first = runtime.latency(inputs, runs=1, warmup=0).median_ms / 1e3
+    timed = runtime.latency(inputs, runs=max(FEWEST_RUNS, min(MOST_RUNS, int(TIMED_SECONDS / first))), warmup=0)
     return LatencyRow(
         file=artifact.precision,
         device=timed.processor,
@@ -137,23 +141,19 @@ def _facts(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor], island
     facts = tflite.file_facts(artifact.path, artifact.precision, islands)
     cut = runtime.partitions()
     outside = Counter(op.name for op in cut.undelegated)
-    timed = profile(artifact.path, tflite.feed(artifact.graph, sample), runs=PROFILE_RUNS)
-    shares: Mapping[str, float | None] = dict.fromkeys(outside)
-    note, total, top = "", None, []
-    if isinstance(timed, NoProfile):
-        note = timed.reason
-    else:
-        shares, total = timed.by_name(delegated=False), timed.outside
-        counts = Counter(op.name for op in timed.ops)
-        top = [OpTime(op=op, count=counts[op], share=share) for op, share in list(timed.by_name().items())[:TOP_OPS]]
-    return facts.model_copy(
-        update={
-            "partitions": cut.count,
-            "outside_delegate": tuple(
-                OutsideDelegate(op=op, count=count, share=shares.get(op)) for op, count in sorted(outside.items())
-            ),
-            "outside_share": total,
-            "top_ops": tuple(top),
-            "profile_note": note,
-        }
+    update: dict[str, object] = {"partitions": cut.count}
+    shares: Mapping[str, float] = {}
+    if artifact.shipped:
+        timed = profile(artifact.path, tflite.feed(artifact.graph, sample), runs=PROFILE_RUNS)
+        if isinstance(timed, NoProfile):
+            update["profile_note"] = timed.reason
+        else:
+            shares = timed.by_name(delegated=False)
+            counts = Counter(op.name for op in timed.ops)
+            slowest = list(timed.by_name().items())[:TOP_OPS]
+            update["outside_share"] = timed.outside
+            update["top_ops"] = tuple(OpTime(op=op, count=counts[op], share=share) for op, share in slowest)
+    update["outside_delegate"] = tuple(
+        OutsideDelegate(op=op, count=count, share=shares.get(op)) for op, count in sorted(outside.items())
     )
+    return facts.model_copy(update=update)

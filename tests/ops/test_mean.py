@@ -60,3 +60,18 @@ def test_sum_is_count_times_mean(check, dims):
 @pytest.mark.parametrize(("low", "high"), [pytest.param(0, 1, id="positive"), pytest.param(-9, -4, id="negative"), pytest.param(-200, 500, id="wide")])
 def test_int8_ranges(low, high):
     check_int8(lambda x: x.mean((2, 3)), image(1, 8, 16, 16, low=low, high=high))
+
+
+LONG = [
+    pytest.param((1, 8192), 1, False, id="8192-elements"),
+    pytest.param((1, 8193), 1, True, id="8193-elements"),
+    pytest.param((1, 2, 128, 128), (2, 3), False, id="16384-pixels"),
+    pytest.param((1, 8200, 1, 2), 1, True, id="8200-channels"),
+]
+
+
+@pytest.mark.parametrize(("shape", "dims", "stays_float"), LONG)
+def test_int8_sums_that_would_overflow_are_float_islands(shape, dims, stays_float):
+    """XNNPACK adds int8 codes of the innermost axis in int16."""
+    result = check_int8(lambda x: x.mean(dims, keepdim=True), image(*shape, low=0.5, high=1))
+    assert bool(result.islands) == stays_float

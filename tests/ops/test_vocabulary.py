@@ -9,7 +9,6 @@ import pytest
 from exporter.ir.integer import INTEGER
 from exporter.ir.ops import OPS, Layout, Scale, op
 from exporter.lower.tflite.emit import ROWS, SPELLINGS
-from exporter.quantize.legalize import FLOAT_ONLY
 
 FOLDED = {"batch_norm"}
 """Ops that no target writes: simplify removes every one."""
@@ -29,8 +28,8 @@ def test_every_op_has_a_tflite_spelling():
     assert not set(ROWS) & set(SPELLINGS)
 
 
-def test_every_op_is_integer_or_declared_otherwise():
-    assert set(INTEGER) - set(FLOAT_ONLY) == set(OPS) - FOLDED - SPLIT - set(FLOAT_ONLY) - {"dequantize"}
+def test_every_op_has_integer_arithmetic():
+    assert set(INTEGER) == set(OPS) - FOLDED - SPLIT - {"dequantize"}
 
 
 def test_fixed_ops_alone_have_fixed_parameters():

@@ -87,12 +87,12 @@ def test_extremes_of_every_image_are_kept(method: str) -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("bad", "word"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
-def test_one_value_that_is_not_finite_names_the_tensor_and_the_sample(method: str, bad: float, word: str) -> None:
+def test_one_value_that_is_not_finite_names_the_tensor(method: str, bad: float, word: str) -> None:
     observer = make_observer(method, "backbone.blocks.0/silu")
     x = normal(1, 40, 64, 64)
     observer.collect(x)
     x[0, 39, 63, 61] = bad
-    with pytest.raises(DataError, match=f"backbone.blocks.0/silu holds {word} on sample 1"):
+    with pytest.raises(DataError, match=f"backbone.blocks.0/silu holds {word}"):
         observer.collect(x)
 
 

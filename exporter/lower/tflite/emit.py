@@ -18,7 +18,7 @@ from exporter.ir.quant import QuantParams
 from exporter.lower.tflite.file import ModelFile
 from exporter.lower.tflite.geometry import Window, window_of
 from exporter.lower.tflite.layout import NHWC, Layouts, layout_of, same_bytes
-from exporter.lower.tflite.versions import version_of
+from exporter.lower.tflite.versions import version_of, version_of_rank
 
 ACTIVATIONS = {
     "none": schema.ActivationFunctionType.NONE,
@@ -136,6 +136,7 @@ class Emitter:
         """Append one operator in the lowest version that fits."""
         quant = node.inputs[0].quant or node.output.quant
         int8 = quant is not None and name != "QUANTIZE"
+        at_least = max(at_least, version_of_rank(name, [tuple(self.file.subgraph.tensors[i].shape) for i in inputs]))
         self.file.op(name, inputs, output, version_of(name, int8=int8, at_least=at_least), options)
 
     def _move(self, source: int, target: int, perm: tuple[int, ...], value: Value) -> None:
@@ -310,8 +311,8 @@ def _border(e: Emitter, node: Node, source: int, shape: list[int], axis: int, at
 def mean(e: Emitter, node: Node) -> None:
     """MEAN; over a whole float image in two steps, rows first.
 
-    The runtime adds floats one after the other: 65,536 of them leave 82 dB, two times 256 leave more than 130. int8 sums
-    are exact, and two steps would round twice.
+    The runtime adds floats one after the other: 65,536 of them leave 82 dB, two times 256 more than 130. int8 sums are
+    exact, and two steps would round twice.
     """
     x = node.inputs[0]
     if layout_of(node) is Layout.BREAKING:

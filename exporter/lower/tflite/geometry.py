@@ -23,15 +23,24 @@ def same_pads(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[i
     return total // 2, total - total // 2
 
 
+def reached(size: int, before: int, after: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """The pads without what lies behind the last window: k3 s2 p1 reads (1, 0) on even sizes."""
+    extent = dilation * (kernel - 1) + 1
+    last = (size + before + after - extent) // stride * stride
+    return before, max(last + extent - size - before, 0)
+
+
 def window_of(node: Node) -> Window:
     """The window of a conv2d, max_pool2d or avg_pool2d node.
 
     Asymmetric and symmetric pads equal SAME only for some sizes: k3 s2 p1 equals it on odd sizes alone.
     """
-    stride, padding = node.attrs["stride"], node.attrs["padding"]
+    stride, (top, bottom, left, right) = node.attrs["stride"], node.attrs["padding"]
     kernel = node.attrs.get("kernel") or node.inputs[1].shape[2:]
     dilation = node.attrs.get("dilation", (1, 1))
     size = node.inputs[0].shape[2:]
+    rows = reached(size[0], top, bottom, kernel[0], stride[0], dilation[0])
+    padding = rows + reached(size[1], left, right, kernel[1], stride[1], dilation[1])
     if not any(padding):
         return Window(stride, same=False)
     if padding == same_pads(size[0], kernel[0], stride[0], dilation[0]) + same_pads(

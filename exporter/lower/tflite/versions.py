@@ -6,6 +6,8 @@ makes a file refuse to load on older apps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 FLOAT = {"FULLY_CONNECTED": 1, "GELU": 1}
 INT8 = {
     "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "DEQUANTIZE": 2,
@@ -14,6 +16,10 @@ INT8 = {
     "STRIDED_SLICE": 2, "SUB": 2, "TANH": 2, "TRANSPOSE": 2,
 }  # fmt: skip
 """Version when input 0 is int8; ops that are absent stay at 1."""
+
+RANK_5 = {"PAD": 4, "PADV2": 4, "SLICE": 5, "STRIDED_SLICE": 4, "TRANSPOSE": 4}
+BROADCAST_5 = {"DIV": 2, "SUB": 3}
+"""Versions for tensors of more than 4 dims: always, or when the operands differ in shape."""
 
 SINCE = {
     ("ADD", 1): "1.5.0", ("ADD", 2): "1.14.0", ("AVERAGE_POOL_2D", 1): "1.5.0", ("AVERAGE_POOL_2D", 2): "1.14.0",
@@ -32,6 +38,8 @@ SINCE = {
     ("SOFTMAX", 2): "1.14.0", ("STRIDED_SLICE", 1): "1.6.0", ("STRIDED_SLICE", 2): "1.14.0", ("SUB", 1): "1.6.0",
     ("SUB", 2): "1.14.0", ("TANH", 1): "1.14.0", ("TANH", 2): "1.14.0", ("TRANSPOSE", 1): "1.6.0",
     ("TRANSPOSE", 2): "1.14.0",
+    ("DIV", 2): "2.3.0", ("PAD", 4): "2.6.0", ("PADV2", 4): "2.6.0", ("SLICE", 5): "2.5.0",
+    ("STRIDED_SLICE", 4): "2.2.0", ("SUB", 3): "2.3.0", ("TRANSPOSE", 4): "2.3.0",
 }  # fmt: skip
 """(op, version) -> first TensorFlow Lite release that runs it."""
 
@@ -39,6 +47,13 @@ SINCE = {
 def version_of(op: str, *, int8: bool, at_least: int = 1) -> int:
     """The version to write for `op`; `at_least` where the op's options need a newer one."""
     return max(at_least, (INT8 if int8 else FLOAT).get(op, 1))
+
+
+def version_of_rank(op: str, shapes: Sequence[tuple[int, ...]]) -> int:
+    """The version that the operands' rank asks for."""
+    if max(map(len, shapes)) <= 4:
+        return 1
+    return max(RANK_5.get(op, 1), BROADCAST_5.get(op, 1) if shapes[0] != shapes[-1] else 1)
 
 
 def minimum_runtime(ops: set[tuple[str, int]]) -> str:

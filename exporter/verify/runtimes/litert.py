@@ -18,6 +18,7 @@ import numpy as np
 
 from exporter.errors import DataError, ExportError, RuntimeUnavailable, UnsupportedError, UsageError, nearest
 from exporter.verify.runtimes.litert_file import FileOp, Signature, broken, read_bytes, read_file
+from exporter.verify.runtimes.stderr import without_info
 from exporter.verify.runtimes.timing import Latency, measure
 
 _PACKAGES = (("ai_edge_litert.interpreter", "ai-edge-litert"), ("tflite_runtime.interpreter", "tflite-runtime"))
@@ -191,7 +192,8 @@ def _open(interpreter: Any, path: Path, **options: Any) -> Any:
             raise _refused(path, str(error)) from error
         raise broken(path, str(error)) from error
     try:
-        opened.allocate_tensors()
+        with without_info():
+            opened.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise _refused(path, str(error)) from error
     return opened

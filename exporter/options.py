@@ -1,0 +1,89 @@
+"""The options of `edge-export`, one a row: its type, names, what stands for its value, its panel in --help, its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from exporter.progress import Stage
+
+_MODEL, _PRECISION, _CALIBRATION, _OUTPUT = "Model", "Format and precision", "Calibration", "Output"
+_FLAG = " "
+"""Typer would print `<bool>` beside a flag."""
+
+
+def _option(panel: str, metavar: str, text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=text, show_default=False, **more)
+
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Name of a model or recipe, recipe file (.yaml), or module:function.")
+]
+Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that edge-export wrote.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file, anyone's, or a bundle.")]
+
+Weights = Annotated[
+    str | None,
+    _option(
+        _MODEL, "NAME|FILE", "Published weights (coco), a checkpoint file, or random: seeded, the default for now."
+    ),
+]
+Size = Annotated[str | None, _option(_MODEL, "HxW", "Input height and width, such as 512x512.")]
+NumClasses = Annotated[int | None, _option(_MODEL, "N", "Classes of the model's head.", min=1)]
+
+Target = Annotated[str | None, _option(_PRECISION, "FORMAT", "File format: tflite.")]
+Int8 = Annotated[bool, _option(_PRECISION, _FLAG, "Full integer: weights and activations in int8.", "--int8")]
+Fp16 = Annotated[bool, _option(_PRECISION, _FLAG, "Weights in float16, arithmetic in float32.", "--fp16")]
+Fp32 = Annotated[bool, _option(_PRECISION, _FLAG, "All in float32 (default).", "--fp32")]
+Io = Annotated[
+    Literal["float", "int8", "uint8"] | None,
+    _option(_PRECISION, "TYPE", "Inputs and outputs of an --int8 model: float (default), int8 or uint8."),
+]
+
+Calib = Annotated[
+    str | None,
+    _option(
+        _CALIBRATION,
+        "SOURCE",
+        "Folder of pictures, .npz or .npy with inputs, or COCO .json. Without it: the project's sample pictures.",
+    ),
+]
+Images = Annotated[int | None, _option(_CALIBRATION, "N", "Calibrate on at most N samples (default: 32).", min=1)]
+Ranges = Annotated[
+    Literal["minmax", "percentile", "mse", "entropy"] | None,
+    _option(_CALIBRATION, "METHOD", "Ranges from what was observed: minmax, percentile, mse (default) or entropy."),
+]
+Plan = Annotated[Path | None, _option(_CALIBRATION, "FILE", "Reuse a plan.json instead of calibrating.")]
+
+Out = Annotated[Path | None, _option(_OUTPUT, "FOLDER", "Where the bundle goes (default: out/NAME-PRECISION).")]
+StopAfter = Annotated[
+    Stage,
+    _option(
+        _OUTPUT, "STAGE", "End after build; capture, simplify or quantize, which print the graph; lower or verify."
+    ),
+]
+Quiet = Annotated[bool, _option(_OUTPUT, _FLAG, "No progress and no report: only errors.", "--quiet", "-q")]
+Json = Annotated[bool, _option(_OUTPUT, _FLAG, "JSON on standard output; progress goes to standard error.", "--json")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"edge-export {version('edge-export')}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version",
+        metavar=_FLAG,
+        callback=_print_version,
+        is_eager=True,
+        help="Print the version.",
+        show_default=False,
+    ),
+]

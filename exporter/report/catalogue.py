@@ -1,0 +1,98 @@
+"""`edge-export list`: every model and recipe, from the registry's facts. No model is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+
+from exporter.build import ModelInfo, list_models
+from exporter.recipe import Recipe, load_recipe, recipe_names
+from exporter.report import figures
+from exporter.report.parts import Column, Fact, Table
+from exporter.report.sheet import print_sheet
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """One entry a model, in the registry's order, then one for every recipe that does not bear its model's name.
+
+    `parameters` counts trainable values, `gmacs` multiply-accumulates of the convolutions in 10^9 at `input_size`
+    (height, width); `weights` are the published names for --weights; `recipe` tells whether recipes/ holds one.
+    """
+    recipes = {name: load_recipe(name) for name in recipe_names()}
+    infos = list_models()
+    return [*(_entry(info, recipes.get(info.name)) for info in infos), *_others(recipes, infos)]
+
+
+def print_catalogue(console: Console) -> None:
+    """One table a task, narrow enough for 80 columns; the JSON says more."""
+    entries = catalogue()
+    models = sum(entry["name"] == entry["model"] for entry in entries)
+    recipes = sum(entry["recipe"] for entry in entries)
+    title = f"{figures.plural(models, 'model')}, {figures.plural(recipes, 'recipe')} (*)"
+    tasks = dict.fromkeys(entry["task"] for entry in entries)
+    tables = [_table(task, [entry for entry in entries if entry["task"] == task]) for task in tasks]
+    print_sheet(console, title, *tables, (Fact("weights", "names for --weights; every model also takes a FILE"),))
+
+
+def _table(task: str, entries: list[dict[str, Any]]) -> Table:
+    """Accuracy is headed by the data set where all of them share one."""
+    measures = [_measure(entry["accuracy"]) for entry in entries]
+    sets = {data for _, data in measures if data}
+    shared = sets.pop() if len(sets) == 1 else ""
+    columns = (
+        Column(task, numeric=False),
+        Column("input"),
+        Column("params"),
+        Column("MACs"),
+        Column(shared or "accuracy", numeric=False),
+        Column("weights", numeric=False),
+    )
+    rows = tuple(
+        (
+            entry["name"] + "*" * entry["recipe"],
+            _size(*entry["input_size"]),
+            figures.large(entry["parameters"]),
+            figures.large(round(entry["gmacs"] * 1e9)),
+            (figure if shared else f"{figure} {data}".strip()) or figures.ABSENT,
+            ", ".join(entry["weights"]) or figures.ABSENT,
+        )
+        for entry, (figure, data) in zip(entries, measures, strict=True)
+    )
+    return Table(task, columns, rows)
+
+
+def _measure(accuracy: str) -> tuple[str, str]:
+    """`AP 34.2 COCO val2017 (google/automl: 34.3)` -> `AP 34.2`, `COCO val2017`."""
+    words = accuracy.partition("(")[0].split()
+    return " ".join(words[:2]), " ".join(words[2:])
+
+
+def _size(height: int, width: int) -> str:
+    return str(height) if height == width else f"{height}x{width}"
+
+
+def _entry(info: ModelInfo, recipe: Recipe | None) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "model": info.name,
+        "task": info.task,
+        "input_size": list(recipe.preprocess.size if recipe else info.image_size),
+        "num_classes": info.num_classes,
+        "parameters": info.params,
+        "gmacs": info.gmacs,
+        "accuracy": info.metric,
+        "weights": list(info.checkpoints),
+        "recipe": recipe is not None,
+        "source": info.source,
+        "licence": info.licence,
+    }
+
+
+def _others(recipes: dict[str, Recipe], infos: list[ModelInfo]) -> Iterator[dict[str, Any]]:
+    """Recipes with a name of their own: the facts of their model, at their own size. GMACs are of the model's size."""
+    known = {info.name: info for info in infos}
+    for name, recipe in recipes.items():
+        if name not in known and recipe.model in known:
+            yield {**_entry(known[recipe.model], recipe), "name": name}

@@ -1,0 +1,191 @@
+"""`edge-export verify FOLDER`: is the bundle whole, and does it compute here what it computed where it was made?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
+
+from exporter.bundle import MANIFEST, read_manifest, sha256
+from exporter.errors import AccuracyError, DataError
+from exporter.verify.results import LatencyRow
+from exporter.verify.runtimes.litert import LiteRT
+from exporter.verify.runtimes.timing import processor
+
+GOLDEN = "golden/golden.json"
+RUNS, WARMUP = 20, 3
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class GoldenOutput(_Row):
+    """One output on the golden input: largest absolute difference from the stored values, and what it may be."""
+
+    output: str
+    difference: float
+    tolerance: float
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def passed(self) -> bool:
+        """Whether the difference is within the tolerance (NaN is not)."""
+        return self.difference <= self.tolerance
+
+
+class BundleCheck(_Row):
+    """What `verify_bundle` found. File names are relative to `folder`; `files` counts those of the manifest."""
+
+    folder: str
+    model: str
+    file: str
+    files: int
+    changed: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    """Files that the manifest does not list: reported, no failure."""
+    golden: tuple[GoldenOutput, ...] = ()
+    golden_note: str = ""
+    """Why no golden output was compared, where none was."""
+    latency: LatencyRow | None = None
+    processor: str = ""
+    runtime: str = ""
+    runtime_at_export: str = ""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def passed(self) -> bool:
+        """Every file as the manifest says, every golden output within its tolerance."""
+        return not (self.changed or self.missing) and all(row.passed for row in self.golden)
+
+    def raise_on_failure(self) -> None:
+        """DataError for missing or changed files, else AccuracyError for golden outputs that differ."""
+        if self.missing or self.changed:
+            raise DataError(
+                f"{self.folder} is not as it was exported",
+                where=[f"missing  {name}" for name in self.missing] + [f"changed  {name}" for name in self.changed],
+                try_="copy the bundle again, or export again",
+            )
+        if wrong := [row for row in self.golden if not row.passed]:
+            other = self.runtime != self.runtime_at_export
+            raise AccuracyError(
+                f"{len(wrong)} of {len(self.golden)} golden outputs differ",
+                where=[f"{row.output}  by {row.difference:.3g}, may be {row.tolerance:.3g}" for row in wrong],
+                why=f"exported with {self.runtime_at_export}, run with {self.runtime}" if other else "",
+                try_=f"pip install {self.runtime_at_export.replace(' ', '==')}" if other else "export again",
+            )
+
+
+class _Array(_Row):
+    """An entry of golden.json: a raw little-endian array."""
+
+    name: str
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    tolerance: float = 0.0
+
+
+class _Golden(_Row):
+    runtime: str
+    inputs: tuple[_Array, ...]
+    outputs: tuple[_Array, ...]
+
+
+def verify_bundle(folder: Path) -> BundleCheck:
+    """Compare every file with the manifest's sha256, then run the golden input on the local LiteRT and time it.
+
+    The model only runs when its file and the golden files are unchanged. Raises DataError for a folder that is no
+    bundle, and the errors of `LiteRT`.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    listed: Mapping[str, Any] = manifest["files"]
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} - {MANIFEST}
+    check = BundleCheck(
+        folder=str(folder),
+        model=str(manifest.get("model", "")),
+        file=str(manifest.get("file", "")),
+        files=len(listed),
+        missing=tuple(sorted(listed.keys() - found)),
+        changed=tuple(name for name in sorted(listed.keys() & found) if not _same(folder / name, listed[name])),
+        extra=tuple(sorted(found - listed.keys())),
+        processor=processor(),
+    )
+    if why := _unfit_to_run(check, listed):
+        return check.model_copy(update={"golden_note": why})
+    return check.model_copy(update=_run(folder, check.file))
+
+
+def _same(path: Path, entry: Any) -> bool:
+    expected = entry.get("sha256") if isinstance(entry, dict) else None
+    try:
+        return sha256(path) == expected
+    except OSError as error:
+        raise DataError(f"cannot read {path}", why=error.strerror or str(error)) from error
+
+
+def _unfit_to_run(check: BundleCheck, listed: Mapping[str, Any]) -> str:
+    if GOLDEN not in listed:
+        return "the bundle has no golden files: its export stopped before verify"
+    if check.file not in listed:
+        return "the manifest names no model file"
+    damaged = [n for n in (*check.missing, *check.changed) if n == check.file or n.startswith("golden/")]
+    return f"{', '.join(damaged)} cannot be trusted" if damaged else ""
+
+
+def _run(folder: Path, file: str) -> dict[str, Any]:
+    """The fields of BundleCheck that need the runtime."""
+    path = folder / GOLDEN
+    try:
+        golden = _Golden.model_validate_json(path.read_text())
+        inputs = {entry.name: _read(path.parent, entry) for entry in golden.inputs}
+        expected = {entry.name: _read(path.parent, entry) for entry in golden.outputs}
+    except (OSError, ValidationError, ValueError, TypeError) as error:
+        raise DataError(f"{path} is damaged", why=str(error).splitlines()[0], try_="export again") from error
+    runtime = LiteRT(folder / file)
+    results = runtime.run(inputs)
+    if _shapes(results) != _shapes(expected):
+        raise DataError(f"{path} is of another model", why=f"{file} gives {_shapes(results)}")
+    rows = tuple(
+        GoldenOutput(
+            output=entry.name,
+            difference=_difference(results[entry.name], expected[entry.name]),
+            tolerance=entry.tolerance,
+        )
+        for entry in golden.outputs
+    )
+    timed = runtime.latency(inputs, runs=RUNS, warmup=WARMUP)
+    latency = LatencyRow(
+        file=file,
+        device=timed.processor,
+        threads=timed.threads,
+        median_ms=timed.median_ms,
+        p90_ms=timed.p90_ms,
+        min_ms=timed.min_ms,
+        runs=timed.runs,
+    )
+    return {
+        "golden": rows,
+        "latency": latency,
+        "runtime": runtime.runtime,
+        "runtime_at_export": golden.runtime,
+    }
+
+
+def _read(folder: Path, entry: _Array) -> np.ndarray:
+    dtype = np.dtype(entry.dtype)
+    stored = np.frombuffer((folder / entry.file).read_bytes(), dtype.newbyteorder("<"))
+    return stored.astype(dtype).reshape(entry.shape)
+
+
+def _shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in arrays.items()}
+
+
+def _difference(got: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(got.astype(np.float64) - expected.astype(np.float64)).max(initial=0.0))

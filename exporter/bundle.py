@@ -6,8 +6,8 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,23 @@ def writing(destination: Path) -> Iterator[Path]:
     An older bundle there is replaced; any other non-empty folder is refused. Raises UsageError where the place cannot
     be written, DataError when the disk is full.
     """
-    _refuse_foreign(destination)
+    place = destination.resolve()
+    _refuse_foreign(place, destination)
+    made = [parent for parent in place.parents if not parent.exists()]
     try:
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}-", dir=destination.parent))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     except OSError as error:
+        _remove_empty(made)
         raise UsageError(
             f"cannot write to {destination.parent}", why=error.strerror or str(error), try_="--out FOLDER elsewhere"
         ) from error
     try:
         folder.chmod(0o755)
         yield folder
-        _replace(destination, folder)
+        _replace(place, folder)
+    except BrokenPipeError:  # of the terminal, not of the disk
+        raise
     except OSError as error:
         raise DataError(
             f"cannot write the bundle {destination}",
@@ -48,6 +53,7 @@ def writing(destination: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        _remove_empty(made)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -104,7 +110,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raise ValueError("it lists no files")
         return dict(content)
     except OSError as error:
-        raise DataError(f"{folder} is not a bundle", why=f"no readable {MANIFEST}: {error.strerror}") from error
+        raise DataError(
+            f"{folder} is not a bundle",
+            why=f"no readable {MANIFEST}: {error.strerror}",
+            try_="the folder that edge-export named; a lone .tflite file: edge-export inspect FILE",
+        ) from error
     except (ValueError, AttributeError) as error:
         raise DataError(f"{path} is damaged", why=str(error), try_="export again") from error
 
@@ -114,20 +124,31 @@ def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _refuse_foreign(destination: Path) -> None:
-    if destination.is_file() or (
-        destination.is_dir() and any(destination.iterdir()) and not (destination / MANIFEST).is_file()
-    ):
+def _refuse_foreign(place: Path, destination: Path) -> None:
+    if place.is_file() or (place.is_dir() and any(place.iterdir()) and not (place / MANIFEST).is_file()):
         raise UsageError(
             f"{destination} exists and is not a bundle of ours", try_="--out FOLDER: an empty or a new one"
         )
 
 
-def _replace(destination: Path, folder: Path) -> None:
-    old = None
-    if destination.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{destination.name}-old-", dir=destination.parent))
-        destination.rename(old / destination.name)
-    folder.rename(destination)
-    if old is not None:
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Those of our own making that hold nothing after all, innermost first."""
+    for folder in folders:
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _replace(place: Path, folder: Path) -> None:
+    """Put `folder` at `place`; what was there comes back if that fails."""
+    if not place.exists():
+        folder.rename(place)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{place.name}-old-", dir=place.parent))
+    place.rename(old / place.name)
+    try:
+        folder.rename(place)
+    except BaseException:
+        (old / place.name).rename(place)
+        raise
+    finally:
         shutil.rmtree(old, ignore_errors=True)

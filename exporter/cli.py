@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 import re
 import shlex
 import sys
@@ -126,8 +127,6 @@ def inspect(file: options.File, json: options.Json = False) -> None:
 @app.command("list")
 def list_(json: options.Json = False) -> None:
     """Show every model: input size, parameters, MACs, published accuracy, weights."""
-    import json as json_module
-
     from exporter.report.catalogue import catalogue, print_catalogue
 
     if json:
@@ -139,8 +138,6 @@ def list_(json: options.Json = False) -> None:
 @app.command()
 def doctor(json: options.Json = False) -> None:
     """Say what is ready on this machine, and how to get the rest."""
-    import json as json_module
-
     from exporter.report.doctor import doctor as examine
     from exporter.report.doctor import print_doctor, raise_on_failure
 
@@ -176,10 +173,10 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 def _refuse_ignored(recipe: Recipe, given: dict[str, object]) -> None:
     """An option that would change nothing is a mistake."""
-    options = [name for name, value in given.items() if value is not None]
-    if recipe.precision != "int8" and options:
-        raise UsageError(f"{' and '.join(options)} without --int8", why=f"{recipe.precision} has no codes to choose")
-    if len(options) == len(given):
+    named = [name for name, value in given.items() if value is not None]
+    if recipe.precision != "int8" and named:
+        raise UsageError(f"{' and '.join(named)} without --int8", why=f"{recipe.precision} has no ranges")
+    if len(named) == len(given):
         raise UsageError("--plan and --ranges exclude each other", why="a plan holds finished ranges")
 
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import sysconfig
+import traceback
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+_PACKAGE, _PYTHON = str(Path(__file__).resolve().parent), sysconfig.get_path("stdlib")
 
 
 class ExportError(Exception):
@@ -22,9 +27,9 @@ class ExportError(Exception):
     ) -> None:
         super().__init__(what)
         self.what = what
-        self.where = (where,) if isinstance(where, str) else tuple(where)
+        self.where = _lines(where)
         self.why = why
-        self.try_ = (try_,) if isinstance(try_, str) else tuple(try_)
+        self.try_ = _lines(try_)
 
     def __str__(self) -> str:
         """Several lines: the error, its places, `why`, `try`, and the exit code."""
@@ -78,7 +83,37 @@ class RuntimeUnavailable(ExportError):
     family = "device or runtime"
 
 
+def _lines(text: str | Sequence[str]) -> tuple[str, ...]:
+    """One line, or several; empty ones are left out."""
+    return tuple(line for line in ((text,) if isinstance(text, str) else text) if line)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean …?` for a mistyped word, or an empty string when nothing is near."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"did you mean {close[0]}?" if close else ""
+
+
+def blame(error: BaseException) -> str:
+    """`file:line  code` of the user's innermost line in the traceback of `error`; empty where there is none.
+
+    A line of an installed package is named only where no other is left; Python's own and ours never are, but for the
+    models of exporter/build.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return _place(error.filename, error.lineno, error.text)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)]
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    return next((_place(f.filename, f.lineno, f.line) for f in reversed(own or frames)), "")
+
+
+def _is_machinery(file: str) -> bool:
+    ours = file.startswith(_PACKAGE) and not file.startswith(str(Path(_PACKAGE, "build")))
+    return ours or file.startswith((_PYTHON, "<")) or "torch" in Path(file).parts
+
+
+def _place(file: str, line: int | None, code: str | None) -> str:
+    """The file as seen from the working directory, where it lies below it."""
+    path = Path(file)
+    shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"{shown}:{line}  {(code or '').strip()}".rstrip()

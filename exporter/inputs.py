@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from exporter.build import build_model, load_weights, model_info, refit_batchnorm, resolve
 from exporter.build.download import Progress
-from exporter.errors import UnsupportedError, UsageError
+from exporter.errors import ExportError, UsageError, blame, nearest
 from exporter.quantize.data import Samples, default_samples_dir, load_samples
 from exporter.recipe import Recipe
 
@@ -76,21 +76,35 @@ def source_name(samples: Samples) -> str:
 def _module(recipe: Recipe) -> nn.Module:
     if ":" not in recipe.model:
         return build_model(recipe.model, recipe.preprocess.size, recipe.num_classes)
-    path, _, function = recipe.model.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        made = getattr(importlib.import_module(path), function)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"cannot make a model from {recipe.model}",
-            why=f"{type(error).__name__}: {error}",
-            try_="name an importable module and a function without arguments: my_package.my_module:make_model",
-        ) from error
-    finally:
-        sys.path.pop(0)
+    made = _call(recipe.model)
     if not isinstance(made, nn.Module):
-        raise UnsupportedError(f"{recipe.model} returned {type(made).__name__}", try_="return a torch.nn.Module")
+        raise UsageError(f"{recipe.model} returned {type(made).__name__}", try_="return a torch.nn.Module")
     return made
+
+
+def _call(name: str) -> object:
+    """What the user's `module:function` returns. The working directory is importable, as under `python -m`."""
+    path, _, function = name.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
+    hint = "an importable module and a function without arguments: my_package.my_module:make_model"
+    if path.endswith(".py"):
+        hint = f"{'.'.join(Path(path).with_suffix('').parts)}:{function}"
+    try:
+        module = importlib.import_module(path)
+        if not hasattr(module, function):
+            near = nearest(function, vars(module))
+            raise UsageError(f"{path} has no function {function!r}", where=str(module.__file__), why=near, try_=hint)
+        return getattr(module, function)()
+    except ExportError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"cannot make a model from {name}",
+            where=blame(error),
+            why=f"{type(error).__name__}: {error}",
+            try_=hint if isinstance(error, (ImportError, TypeError, ValueError)) and not blame(error) else (),
+        ) from error
 
 
 def _load(module: nn.Module, recipe: Recipe, calibration: Samples, progress: Progress | None) -> tuple[str, bool]:

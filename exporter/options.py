@@ -1,4 +1,4 @@
-"""The options of `edge-export`, one a row: its type, names, what stands for its value, its panel in --help, its help."""
+"""The options of `edge-export`, one a row: type, names, what stands for the value, panel and text in --help."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file, anyo
 
 Weights = Annotated[
     str | None,
-    _option(
-        _MODEL, "NAME|FILE", "Published weights (coco), a checkpoint file, or random: seeded, the default for now."
-    ),
+    _option(_MODEL, "NAME|FILE", "Published weights (coco), a checkpoint file, or random (seeded, the default)."),
 ]
 Size = Annotated[str | None, _option(_MODEL, "HxW", "Input height and width, such as 512x512.")]
 NumClasses = Annotated[int | None, _option(_MODEL, "N", "Classes of the model's head.", min=1)]
@@ -76,14 +74,4 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-Version = Annotated[
-    bool,
-    typer.Option(
-        "--version",
-        metavar=_FLAG,
-        callback=_print_version,
-        is_eager=True,
-        help="Print the version.",
-        show_default=False,
-    ),
-]
+Version = Annotated[bool, typer.Option("--version", metavar=_FLAG, callback=_print_version, help="Print the version.")]

@@ -86,7 +86,7 @@ class Pipeline:
     def build(self) -> None:
         """The recipe's module with weights, and the samples."""
         with self.stages.stage("build"):
-            self.inputs = load_inputs(self.recipe, self.module, self.example)
+            self.inputs = load_inputs(self.recipe, self.module, self.example, self.stages.download)
         self.stages.say(f"          weights: {self.inputs.weights}")
 
     def capture(self) -> None:

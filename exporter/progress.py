@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 STAGES = ("build", "capture", "simplify", "quantize", "lower", "verify", "report")
 Stage = Literal["build", "capture", "simplify", "quantize", "lower", "verify", "report"]
@@ -35,23 +35,18 @@ class Stages:
         self.console = console
         self.times: list[StageTime] = []
         self._bar: Progress | None = None
+        self._loop: TaskID | None = None
+        self._download: TaskID | None = None
 
     @contextmanager
     def stage(self, name: Stage) -> Iterator[None]:
-        """Everything inside counts as `name`; a stage entered twice is added up."""
+        """Everything inside counts as `name`."""
         wall, cpu = time.perf_counter(), time.process_time()
-        try:
-            with self._bars():
-                yield
-        finally:
-            spent = StageTime(
-                stage=name,
-                wall_s=time.perf_counter() - wall,
-                cpu_s=time.process_time() - cpu,
-                peak_mb=peak_memory_mb(),
-            )
-            self._add(spent)
-        self.say(f"[bold]{name:<9}[/] {spent.wall_s:6.1f} s")
+        with self._bars(name):
+            yield
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        self.times.append(StageTime(stage=name, wall_s=wall, cpu_s=cpu, peak_mb=peak_memory_mb()))
+        self.say(f"[bold]{name:<9}[/] {wall:6.1f} s")
 
     def say(self, text: str) -> None:
         """One line to the console."""
@@ -59,39 +54,36 @@ class Stages:
             self.console.print(text, highlight=False)
 
     @contextmanager
-    def steps(self, label: str, total: int) -> Iterator[Progress | None]:
+    def steps(self, label: str, total: int) -> Iterator[None]:
         """A bar for a loop of `total` steps inside a stage; call `advance` for each."""
-        task = self._bar.add_task(label, total=total) if self._bar else None
-        yield self._bar
-        if self._bar and task is not None:
-            self._bar.remove_task(task)
+        self._loop = self._bar.add_task(label, total=total) if self._bar else None
+        yield
+        if self._bar and self._loop is not None:
+            self._bar.remove_task(self._loop)
 
     def advance(self, done: int) -> None:
         """The current loop has finished `done` steps."""
-        if self._bar and self._bar.task_ids:
-            self._bar.update(self._bar.task_ids[-1], completed=done)
+        if self._bar and self._loop is not None:
+            self._bar.update(self._loop, completed=done)
+
+    def download(self, done: int, total: int | None) -> None:
+        """Bytes that have come of a file, and how many there are where the server says so."""
+        if self._bar is None:
+            return
+        if self._download is None:
+            self._download = self._bar.add_task("download", total=total)
+        self._bar.update(self._download, completed=done)
 
     @contextmanager
-    def _bars(self) -> Iterator[None]:
-        if self.console is None or not self.console.is_terminal or self._bar is not None:
+    def _bars(self, stage: Stage) -> Iterator[None]:
+        if self.console is None or not self.console.is_terminal:
             yield
             return
-        columns = (TextColumn("  {task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description:<11}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.console, transient=True) as self._bar:
+            self._bar.add_task(stage, total=None)
             yield
-        self._bar = None
-
-    def _add(self, spent: StageTime) -> None:
-        for index, known in enumerate(self.times):
-            if known.stage == spent.stage:
-                self.times[index] = StageTime(
-                    stage=spent.stage,
-                    wall_s=known.wall_s + spent.wall_s,
-                    cpu_s=known.cpu_s + spent.cpu_s,
-                    peak_mb=spent.peak_mb,
-                )
-                return
-        self.times.append(spent)
+        self._bar = self._download = None
 
 
 def peak_memory_mb() -> float:

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from exporter.build import list_models, model_info
+from exporter.build import ModelInfo, list_models, model_info
 from exporter.errors import UsageError, nearest
 from exporter.quantize.preprocess import Preprocess
 
@@ -53,7 +53,7 @@ class Recipe(_Section):
     """One model and one intent. See recipes/README.md for every key."""
 
     model: str
-    name: str = ""
+    name: Annotated[str, Field(pattern=r"^[\w.+-]*$")] = ""
     """Names the bundle and its files; the model's name where empty."""
     num_classes: Positive | None = None
     weights: str = "random"
@@ -70,6 +70,15 @@ class Recipe(_Section):
     gates: Gates = Gates()
     licence: str = ""
 
+    @model_validator(mode="after")
+    def _unused(self) -> Self:
+        """A setting that would be ignored is a mistake."""
+        if self.io != "float" and self.precision != "int8":
+            raise ValueError(f"io: {self.io} needs precision: int8 (--int8)")
+        if self.num_classes is not None and ":" in self.model:
+            raise ValueError("num_classes is for models of edge-export list: your own function sets its classes")
+        return self
+
     @property
     def title(self) -> str:
         """The name of the bundle's files."""
@@ -84,14 +93,13 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     Raises UsageError with the line and the nearest key for anything that does not fit.
     """
     path = _find(name)
-    content, lines = _parse(path) if path else (_facts(name), {})
+    content, lines = _parse(path) if path else ({"model": name}, {})
+    _add_facts(content, f"{path}:{lines.get(('model',), 1)}" if path else "")
     for key, value in changes.items():
-        if isinstance(value, dict):
-            kept = {k: v for k, v in value.items() if v is not None}
-            content[key] = {**_as_dict(content.get(key)), **kept} if kept else content.get(key, {})
-            if key not in Recipe.model_fields or not content[key]:
-                content.pop(key)
-        elif value is not None:
+        section = content.get(key, {})
+        if isinstance(value, dict) and isinstance(section, dict):
+            content[key] = {**section, **{k: v for k, v in value.items() if v is not None}}
+        elif value is not None and not isinstance(value, dict):
             content[key] = value
     if path and content.get("labels"):
         content["labels"] = str(_labels_file(path, str(content["labels"])))
@@ -137,18 +145,37 @@ def _find(name: str) -> Path | None:
     raise UsageError(
         f"unknown model {name!r}",
         why=nearest(name, [*models, *recipe_names()]),
-        try_=["edge-export list shows every model", "a recipe file (.yaml), or your own module:function"],
+        try_=[
+            "edge-export list shows every model",
+            f"your own model: {Path(name).stem}:FUNCTION, which returns it" if name.endswith(".py") else "",
+            "a recipe file (.yaml), or your own module:function",
+        ],
     )
 
 
-def _facts(name: str) -> dict[str, Any]:
-    """A recipe from the registry's facts, or a bare one for the user's own function."""
-    if ":" in name:
-        return {"model": name, "preprocess": {"size": (224, 224), "resize": "crop"}}
-    info = model_info(name)
-    resize = "letterbox" if info.task == "detection" else "crop"
-    preprocess = {"size": info.image_size, "resize": resize, "mean": info.mean, "std": info.std}
-    return {"model": name, "preprocess": preprocess, "licence": info.licence}
+def _add_facts(content: dict[str, Any], where: str) -> None:
+    """Where the recipe says nothing: a registered model's preprocessing and licence, 224 x 224 for the user's own."""
+    model = content.get("model")
+    if not isinstance(model, str):
+        return  # validation says so
+    facts: dict[str, Any] = {"preprocess": {"size": (224, 224), "resize": "crop"}}
+    if ":" not in model:
+        info = _model_info(model, where)
+        resize = "letterbox" if info.task == "detection" else "crop"
+        preprocess = {"size": info.image_size, "resize": resize, "mean": info.mean, "std": info.std}
+        facts = {"preprocess": preprocess, "licence": info.licence}
+    given = content.get("preprocess", {})
+    if isinstance(given, dict):
+        content["preprocess"] = {**facts.pop("preprocess"), **given}
+    for key, value in facts.items():
+        content.setdefault(key, value)
+
+
+def _model_info(model: str, where: str) -> ModelInfo:
+    try:
+        return model_info(model)
+    except UsageError as error:
+        raise UsageError(error.what, where=where, why=error.why, try_=error.try_) from None
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
@@ -160,9 +187,14 @@ def _parse(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the recipe {path}", why=str(error)) from error
     except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML", why=" ".join(str(error).split())) from error
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else ""
+        why = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise UsageError(f"{path} is not YAML", where=where, why=why) from error
     if not isinstance(content, dict):
-        raise UsageError(f"{path} is not a recipe", why="it holds no mapping of keys", try_="see recipes/README.md")
+        raise UsageError(
+            f"{path} is not a recipe", why="it holds no mapping of keys", try_="recipes/README.md lists every key"
+        )
     lines: dict[tuple[str, ...], int] = {}
     _key_lines(node, (), lines)
     return content, lines
@@ -177,15 +209,18 @@ def _key_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], in
 
 
 def _invalid(error: ValidationError, source: str, lines: dict[tuple[str, ...], int]) -> UsageError:
-    where = []
+    found = []
     for fault in error.errors():
         path = tuple(str(part) for part in fault["loc"])
-        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), None)
+        line = next((lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in lines), 0)
+        unknown = fault["type"] == "extra_forbidden"
+        what = "unknown key" if unknown else fault["msg"].removeprefix("Value error, ")
+        hint = nearest(path[-1], _keys(path[:-1])) if unknown else ""
         place = f"{source}:{line}" if line else source
-        hint = nearest(path[-1], _keys(path[:-1])) if fault["type"] == "extra_forbidden" else ""
-        what = "unknown key" if fault["type"] == "extra_forbidden" else fault["msg"]
-        where.append("  ".join(part for part in (f"{place}  {'.'.join(path)}", what, hint) if part))
-    return UsageError(f"the recipe does not fit in {len(where)} places", where=where, try_="see recipes/README.md")
+        found.append((line, "  ".join(part for part in (place, ".".join(path), what, hint) if part)))
+    where = [text for _, text in sorted(found)]
+    places = "one place" if len(where) == 1 else f"{len(where)} places"
+    return UsageError(f"the recipe does not fit in {places}", where=where, try_="recipes/README.md lists every key")
 
 
 def _keys(path: tuple[str, ...]) -> list[str]:
@@ -199,7 +234,3 @@ def _keys(path: tuple[str, ...]) -> list[str]:
 def _labels_file(recipe: Path, labels: str) -> Path:
     beside = recipe.parent / labels
     return beside if beside.is_file() else Path(labels)
-
-
-def _as_dict(section: Any) -> dict[str, Any]:
-    return dict(section) if isinstance(section, dict) else {}

@@ -7,7 +7,6 @@ as long as no other tensor shares its storage; where a view is mutated, torch's 
 
 from __future__ import annotations
 
-import linecache
 import operator
 import re
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from exporter.capture.aten import ATEN, NOISE, Builder, Unsupported
-from exporter.errors import UnsupportedError, UsageError
+from exporter.errors import UnsupportedError, UsageError, blame
 from exporter.ir.graph import Graph, Source, Value
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
@@ -48,7 +47,7 @@ def capture(
     except Exception as error:
         raise UnsupportedError(
             f"torch.export cannot trace {type(module).__name__}",
-            where=_user_frame_of(error),
+            where=blame(error),
             why=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
             try_="make forward() free of data-dependent control flow; check the input size with --size HxW",
         ) from error
@@ -269,14 +268,3 @@ def _tensors(argument: Any) -> Any:
     if isinstance(argument, (list, tuple)):
         return type(argument)(_tensors(item) for item in argument)
     return argument
-
-
-def _user_frame_of(error: BaseException) -> tuple[str, ...]:
-    """The innermost traceback frame outside torch, as `file:line  code`."""
-    trace, place = error.__traceback__, ()
-    while trace is not None:
-        file, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
-        if not file.startswith(_TORCH) and Path(file) != Path(__file__):
-            place = (f"{Path(file).name}:{line}  {linecache.getline(file, line).strip()}",)
-        trace = trace.tb_next
-    return place

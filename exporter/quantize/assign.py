@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -27,6 +28,10 @@ MOST_JOINED = 16.0
 """Ranges further apart than this may not share one quantised tensor (DESIGN.md §3, trap 9)."""
 MOST_RESCALED = 255.0
 """Largest product of input scales per output scale: the runtime's factor must stay below 256."""
+LEVELS = 255
+"""Steps between the smallest and the largest int8 code."""
+LARGEST_SCALE = 65504.0
+"""The largest float16 value."""
 BIAS_LIMIT = 2.0**30
 """Largest bias code: leaves the int32 accumulator as much room again."""
 
@@ -42,7 +47,9 @@ def make_plan(graph: Graph, ranges: Ranges) -> Plan:
             continue
         if node.op.data_inputs == 1:
             x, weight, bias = node.inputs
-            plan[weight.name] = weight_params(_tensor(weight), _tensor(bias), plan[x.name].scale[0])
+            params = weight_params(_tensor(weight), _tensor(bias), plan[x.name].scale[0])
+            shared = plan.get(weight.name, params)  # by another convolution, whose bias must fit too
+            plan[weight.name] = replace(params, scale=tuple(map(max, params.scale, shared.scale)))
         else:
             for value in node.inputs:
                 if value.const is not None and value.name not in plan:
@@ -57,7 +64,7 @@ def apply_plan(graph: Graph, plan: Plan) -> None:
     Raises DataError when the plan does not fit the graph, naming the values.
     """
     wanted = {v.name: v for v in [*_quantised_values(graph), *_constants(graph)]}
-    missing = [name for name in wanted if name not in plan]
+    missing = [name for name, value in wanted.items() if not _fits(plan.get(name), value)]
     if missing:
         raise DataError(
             f"the plan lacks {len(missing)} of {len(wanted)} values",
@@ -80,11 +87,20 @@ def apply_plan(graph: Graph, plan: Plan) -> None:
             _derive_bias(graph, node)
 
 
+def _fits(params: QuantParams | None, value: Value) -> bool:
+    """Whether a plan's parameters can be those of `value`: int8, one scale, or one for each slice of a constant."""
+    if params is None or params.dtype != "int8":
+        return False
+    if params.axis is None:
+        return True
+    return value.const is not None and params.axis == 0 and len(params.scale) == value.shape[0]
+
+
 # --- parameters -------------------------------------------------------------------------------------------------------
 def activation_params(low: float, high: float) -> QuantParams:
     """int8 per tensor; zero is exact and both ends are inside (the scale is rounded up on the grid)."""
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = fp16_grid((high - low) / 255, up=True)
+    scale = fp16_grid((high - low) / LEVELS, up=True)
     zero_point = round(-128 - low / scale)
     return QuantParams((scale,), max(-128, min(127, zero_point)))
 
@@ -119,7 +135,15 @@ def _group_params(group: list[Value], ranges: Ranges) -> Plan:
     if not found:
         raise DataError(f"no range for {group[0].name}", try_="calibrate again (leave --plan out)")
     _refuse_wide_joins(group, found)
-    params = activation_params(min(low for low, _ in found.values()), max(high for _, high in found.values()))
+    low, high = min(low for low, _ in found.values()), max(high for _, high in found.values())
+    if high - low > LEVELS * LARGEST_SCALE:
+        raise AccuracyError(
+            f"{group[0].name} spans [{low:.4g}, {high:.4g}]: too wide for int8",
+            where=[str(v.producer.source) for v in group[:1] if v.producer],
+            why=f"one step would be {(high - low) / LEVELS:.4g}, and scales are float16 values, at most {LARGEST_SCALE:.0f}",
+            try_="check weights and preprocessing: activations this large are rarely meant",
+        )
+    params = activation_params(low, high)
     return {v.name: params for v in group}
 
 

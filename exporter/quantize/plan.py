@@ -6,11 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from exporter.errors import DataError
 from exporter.ir.graph import Graph
-from exporter.ir.quant import QuantParams
+from exporter.ir.quant import QuantParams, fp16_grid
 from exporter.quantize.assign import Plan
 
 FORMAT = 1
@@ -40,11 +38,11 @@ def read_plan(path: Path) -> Plan:
 def check_plan(plan: Plan, graph: Graph) -> None:
     """Every scale must lie on the float16 grid; a plan edited by hand may not."""
     for name, params in plan.items():
-        if any(float(np.float16(s)) != s for s in params.scale):
+        if off := [scale for scale in params.scale if fp16_grid(scale) != scale]:
             raise DataError(
-                f"plan: the scale of {name} is not a float16 value",
+                f"plan: the scale of {name} is not a float16 value of at least 2^-14",
                 why=f"{graph.name} could not be written with the same integers in every format",
-                try_=f"use {float(np.float16(params.scale[0]))!r}",
+                try_=f"use {fp16_grid(off[0])!r} instead of {off[0]!r}",
             )
 
 

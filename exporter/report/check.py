@@ -50,7 +50,11 @@ def _verdict(check: BundleCheck) -> str:
     damage = [
         f"{len(names)} {kind}" for kind, names in (("missing", check.missing), ("changed", check.changed)) if names
     ]
-    files = f"{' and '.join(damage)} of {figures.plural(check.files, 'file')}" if damage else f"all {figures.plural(check.files, 'file')} as exported"
+    files = (
+        f"{' and '.join(damage)} of {figures.plural(check.files, 'file')}"
+        if damage
+        else f"all {figures.plural(check.files, 'file')} as exported"
+    )
     if not check.golden:
         return f"{files}, golden outputs not compared"
     good = sum(row.passed for row in check.golden)

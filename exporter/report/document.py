@@ -35,7 +35,6 @@ def document(report: Report) -> Document:
         tables.gates(found.gates),
         tables.stages(report),
         tables.top_ops(found),
-        tables.graph_parity(found),
     )
     return Document(
         title=f"{report.title} · {report.precision} · {report.target}",

@@ -48,16 +48,6 @@ def parity(found: Verification) -> Table | None:
     return _table("Parity", columns, cells, note=note, charts=charts)
 
 
-def graph_parity(found: Verification) -> Table | None:
-    """The simplified graph in our interpreter against eager PyTorch."""
-    columns = (Column("output", numeric=False), Column("dB"), Column("median dB"), Column("max error"))
-    rows = [
-        (row.output, figures.decibels(row.pooled), figures.decibels(row.median), figures.error(row.max_error))
-        for row in found.graph_parity
-    ]
-    return _table("Simplified graph against PyTorch", columns, rows, detail=True)
-
-
 def float_ops(found: Verification) -> Table | None:
     """What works on floats in the shipped int8 file, and why."""
     columns = tuple(Column(title, numeric=False) for title in ("float op", "where", "reason"))

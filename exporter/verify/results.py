@@ -119,8 +119,6 @@ class Verification(_Row):
     samples: int = 0
     samples_note: str = ""
     """Which pictures, and whether calibration saw them."""
-    graph_parity: tuple[Snr, ...] = ()
-    """The simplified graph in our interpreter against eager PyTorch."""
     float_parity: tuple[Snr, ...] = ()
     """The float file against PyTorch."""
     integer_parity: tuple[Codes, ...] = ()

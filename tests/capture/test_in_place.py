@@ -1,9 +1,8 @@
-"""In-place ops: whoever reads the tensor later, under any of its names, sees the mutated value (DESIGN.md §3, trap 3)."""
+"""In-place ops: who reads the tensor later, under any of its names, sees the mutated value (DESIGN.md §3, trap 3)."""
 
 from __future__ import annotations
 
 import pytest
-import torch
 import torch.nn.functional as F
 from parity import check_float, check_int8, image
 from torch import nn

@@ -33,4 +33,7 @@ def test_noise_is_dropped(name):
 
 
 def test_noise_needs_no_node():
-    assert [n.op.name for n in captured(lambda x: F.dropout(x.clone().contiguous(), training=False).detach().relu(), X).nodes] == ["relu"]
+    assert [
+        n.op.name
+        for n in captured(lambda x: F.dropout(x.clone().contiguous(), training=False).detach().relu(), X).nodes
+    ] == ["relu"]

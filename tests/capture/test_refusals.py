@@ -46,7 +46,7 @@ def test_all_offenders_are_listed_with_module_and_line():
         captured(Broken(), X)
     error = caught.value
     assert error.what == "2 of 4 nodes cannot be captured"
-    assert [place.split() [:2] for place in error.where] == [["cumsum", "neck"], ["erf", "head.1"]]
+    assert [place.split()[:2] for place in error.where] == [["cumsum", "neck"], ["erf", "head.1"]]
     assert f"{HERE}:{line_of(Accumulate)}" in error.where[0]
     assert f"{HERE}:{line_of(Warp)}" in error.where[1]
     assert "torch.cumsum(x, 2)" in error.where[0]
@@ -75,15 +75,16 @@ def test_data_dependent_control_flow_names_the_line():
             return x
         return -x
 
-    with pytest.raises(UnsupportedError, match="torch.export cannot trace") as caught:
+    with pytest.raises(UnsupportedError, match="cannot trace") as caught:
         captured(model, X)
-    assert caught.value.where == (f"{HERE}:{line_of(model)}  if x.sum() > 0:  # dynamic",)
+    (place,) = caught.value.where
+    assert place.endswith(f"{HERE}:{line_of(model)}  if x.sum() > 0:  # dynamic")
 
 
 def test_a_wrong_input_shape_names_the_line():
     with pytest.raises(UnsupportedError) as caught:
         captured(lambda x: F.conv2d(x, torch.ones(4, 5, 1, 1)), X)  # dynamic
-    assert caught.value.where[0].startswith(HERE)
+    assert f"{HERE}:" in caught.value.where[0]
     assert "check the input size" in caught.value.try_[0]
 
 

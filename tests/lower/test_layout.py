@@ -74,15 +74,32 @@ BETWEEN = [
     pytest.param(lambda y: y.view(1, 3, 16, 32), 3, ["TRANSPOSE", "RESHAPE", "TRANSPOSE"], id="view"),
     pytest.param(lambda y: y.transpose(2, 3), 6, ["TRANSPOSE"], id="transpose"),
     pytest.param(lambda y: y.permute(0, 2, 1, 3), 16, ["TRANSPOSE"], id="channels-and-rows"),
-    pytest.param(lambda y: y.flatten(2).transpose(1, 2).tanh().transpose(1, 2).reshape(1, 6, 16, 16), 6, ["RESHAPE", "TANH", "RESHAPE"], id="tokens-and-back"),
-    pytest.param(lambda y: y.flatten(2).tanh().reshape(1, 6, 16, 16), 6, ["TRANSPOSE", "RESHAPE", "TANH", "RESHAPE", "TRANSPOSE"], id="flat-and-back"),
-    pytest.param(lambda y: y.mean(1).unsqueeze(1) * y, 6, ["TRANSPOSE", "MEAN", "RESHAPE", "MUL"], id="mean-over-channels-dropped"),
+    pytest.param(
+        lambda y: y.flatten(2).transpose(1, 2).tanh().transpose(1, 2).reshape(1, 6, 16, 16),
+        6,
+        ["RESHAPE", "TANH", "RESHAPE"],
+        id="tokens-and-back",
+    ),
+    pytest.param(
+        lambda y: y.flatten(2).tanh().reshape(1, 6, 16, 16),
+        6,
+        ["TRANSPOSE", "RESHAPE", "TANH", "RESHAPE", "TRANSPOSE"],
+        id="flat-and-back",
+    ),
+    pytest.param(
+        lambda y: y.mean(1).unsqueeze(1) * y,
+        6,
+        ["TRANSPOSE", "MEAN", "RESHAPE", "MUL"],
+        id="mean-over-channels-dropped",
+    ),
     pytest.param(lambda y: y.mean(1, keepdim=True) * y, 6, ["MEAN", "MUL"], id="mean-over-channels-kept"),
     pytest.param(lambda y: y * y.mean((2, 3)).softmax(-1)[:, :, None, None], 6, None, id="attention-over-channels"),
     pytest.param(lambda y: F.softmax(y, 1), 6, ["SOFTMAX"], id="softmax-over-channels"),
-    pytest.param(lambda y: torch.cat([y[:, 4:], y[:, :4]], 1), 6, ["SLICE", "SLICE", "CONCATENATION"], id="slices-and-concat"),
+    pytest.param(
+        lambda y: torch.cat([y[:, 4:], y[:, :4]], 1), 6, ["SLICE", "SLICE", "CONCATENATION"], id="slices-and-concat"
+    ),
     pytest.param(lambda y: F.pad(y, (1, 2, 0, 0, 0, 2)), 8, ["PAD"], id="pad-of-channels-and-columns"),
-]  # fmt: skip
+]
 
 
 @both

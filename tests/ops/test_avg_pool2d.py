@@ -14,14 +14,18 @@ CASES = [
     pytest.param(nn.AvgPool2d(2), (1, 3, 9, 7), ["AVERAGE_POOL_2D"], id="2x2-odd-size"),
     pytest.param(nn.AvgPool2d(3, 1), (1, 3, 8, 8), ["AVERAGE_POOL_2D"], id="3x3-stride-1"),
     pytest.param(nn.AvgPool2d((4, 2), (3, 1)), (1, 3, 10, 5), ["AVERAGE_POOL_2D"], id="rectangular"),
-    pytest.param(nn.AvgPool2d(3, 1, 1, count_include_pad=False), (1, 3, 8, 8), ["AVERAGE_POOL_2D"], id="same-uncounted"),
-    pytest.param(nn.AvgPool2d(3, 2, 1, count_include_pad=False), (1, 3, 9, 9), ["AVERAGE_POOL_2D"], id="same-stride-2-odd-size"),
+    pytest.param(
+        nn.AvgPool2d(3, 1, 1, count_include_pad=False), (1, 3, 8, 8), ["AVERAGE_POOL_2D"], id="same-uncounted"
+    ),
+    pytest.param(
+        nn.AvgPool2d(3, 2, 1, count_include_pad=False), (1, 3, 9, 9), ["AVERAGE_POOL_2D"], id="same-stride-2-odd-size"
+    ),
     pytest.param(nn.AvgPool2d(3, 1, 1), (1, 3, 8, 8), ["PAD", "AVERAGE_POOL_2D"], id="counted-padding"),
     pytest.param(nn.AvgPool2d(3, 2, 1), (1, 3, 8, 8), ["PAD", "AVERAGE_POOL_2D"], id="counted-padding-stride-2"),
     pytest.param(nn.AdaptiveAvgPool2d((4, 3)), (1, 3, 8, 12), ["AVERAGE_POOL_2D"], id="adaptive-whole-ratio"),
     pytest.param(nn.AdaptiveAvgPool2d((1, 6)), (1, 3, 8, 12), ["AVERAGE_POOL_2D"], id="adaptive-to-one-row"),
     pytest.param(nn.AvgPool2d(8), (2, 3, 8, 8), ["AVERAGE_POOL_2D"], id="whole-image-batch-2"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("model", "shape", "ops"), CASES)
@@ -34,7 +38,10 @@ def test_int8(model, shape, ops):
     assert check_int8(model, image(*shape), least=25).ops == ops
 
 
-@pytest.mark.parametrize(("low", "high"), [pytest.param(0, 1, id="positive"), pytest.param(-9, -4, id="negative"), pytest.param(-0.1, 5, id="asymmetric")])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [pytest.param(0, 1, id="positive"), pytest.param(-9, -4, id="negative"), pytest.param(-0.1, 5, id="asymmetric")],
+)
 def test_int8_ranges(low, high):
     check_int8(nn.AvgPool2d(2), image(1, 3, 8, 8, low=low, high=high))
 

@@ -21,18 +21,44 @@ def trained(model: nn.Module) -> nn.Module:
 
 
 CASES = [
-    pytest.param(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), (1, 3, 8, 8), ["CONV_2D"], id="behind-a-conv"),
-    pytest.param(lambda: nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8)), (1, 8, 8, 8), ["DEPTHWISE_CONV_2D"], id="behind-a-depthwise-conv"),
-    pytest.param(lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3)), (1, 3, 8, 8), ["CONV_2D"], id="before-an-unpadded-conv"),
-    pytest.param(lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, padding=1)), (1, 3, 8, 8), ["MUL", "ADD", "CONV_2D"], id="before-a-padded-conv"),
-    pytest.param(lambda: nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8)), (2, 16), ["FULLY_CONNECTED"], id="behind-a-linear"),
-    pytest.param(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()), (1, 3, 8, 8), ["CONV_2D"], id="conv-norm-relu"),
+    pytest.param(
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)), (1, 3, 8, 8), ["CONV_2D"], id="behind-a-conv"
+    ),
+    pytest.param(
+        lambda: nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.BatchNorm2d(8)),
+        (1, 8, 8, 8),
+        ["DEPTHWISE_CONV_2D"],
+        id="behind-a-depthwise-conv",
+    ),
+    pytest.param(
+        lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3)),
+        (1, 3, 8, 8),
+        ["CONV_2D"],
+        id="before-an-unpadded-conv",
+    ),
+    pytest.param(
+        lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, padding=1)),
+        (1, 3, 8, 8),
+        ["MUL", "ADD", "CONV_2D"],
+        id="before-a-padded-conv",
+    ),
+    pytest.param(
+        lambda: nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(8)), (2, 16), ["FULLY_CONNECTED"], id="behind-a-linear"
+    ),
+    pytest.param(
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()),
+        (1, 3, 8, 8),
+        ["CONV_2D"],
+        id="conv-norm-relu",
+    ),
     pytest.param(lambda: nn.BatchNorm2d(3), (1, 3, 8, 8), ["MUL", "ADD"], id="alone"),
     pytest.param(lambda: nn.BatchNorm2d(3, affine=False), (1, 3, 8, 8), ["MUL", "ADD"], id="without-affine"),
     pytest.param(lambda: nn.BatchNorm1d(8), (3, 8), ["MUL", "ADD"], id="rank-2"),
     pytest.param(lambda: nn.BatchNorm1d(8), (2, 8, 5), ["MUL", "ADD"], id="rank-3"),
-    pytest.param(lambda: nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)), (1, 3, 8, 8), ["RELU", "MUL", "ADD"], id="behind-a-relu"),
-]  # fmt: skip
+    pytest.param(
+        lambda: nn.Sequential(nn.ReLU(), nn.BatchNorm2d(3)), (1, 3, 8, 8), ["RELU", "MUL", "ADD"], id="behind-a-relu"
+    ),
+]
 
 
 @pytest.mark.parametrize(("model", "shape", "ops"), CASES)

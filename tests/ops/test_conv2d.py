@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from parity import Function, check_float, check_int8, image
+from parity import check_float, check_int8, image
 from torch import Tensor, nn
+
+from exporter.errors import UnsupportedError
 
 
 def padded(widths: tuple[int, int, int, int], *conv: int, **options: int) -> nn.Module:
@@ -27,6 +29,9 @@ def spread(channels: int) -> Tensor:
     """Factors 1e-3 to 1e3 per output channel."""
     return torch.logspace(-3, 3, channels).reshape(-1, 1, 1, 1)
 
+
+NINE, WIDE = torch.tensor(9.0), torch.linspace(-9, 9, 4)
+ONE_ZERO = torch.tensor([1, 0, 1, 1.0]).reshape(-1, 1, 1, 1)
 
 CASES = [
     pytest.param(lambda: nn.Conv2d(3, 8, 1), (1, 3, 8, 8), id="1x1"),
@@ -64,10 +69,10 @@ CASES = [
     pytest.param(lambda: nn.Conv2d(3, 8, 5, padding=2), (1, 3, 2, 2), id="kernel-larger-than-image"),
     pytest.param(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), (1, 3, 8, 8), id="relu"),
     pytest.param(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6()), (1, 3, 8, 8), id="relu6-below-6"),
-    pytest.param(lambda: nn.Sequential(with_weight(nn.Conv2d(3, 8, 3), torch.tensor(9.0)), nn.ReLU6()), (1, 3, 8, 8), id="relu6-saturated"),
+    pytest.param(lambda: nn.Sequential(with_weight(nn.Conv2d(3, 8, 3), NINE), nn.ReLU6()), (1, 3, 8, 8), id="relu6-saturated"),
     pytest.param(lambda: with_weight(nn.Conv2d(3, 4, 3), spread(4)), (1, 3, 8, 8), id="weights-1e6-apart"),
-    pytest.param(lambda: with_weight(nn.Conv2d(3, 4, 3), torch.tensor(1e-6), torch.linspace(-9, 9, 4)), (1, 3, 8, 8), id="bias-dwarfs-weights"),
-    pytest.param(lambda: with_weight(nn.Conv2d(3, 4, 3), torch.tensor([1, 0, 1, 1.0]).reshape(-1, 1, 1, 1)), (1, 3, 8, 8), id="a-channel-of-zeros"),
+    pytest.param(lambda: with_weight(nn.Conv2d(3, 4, 3), NINE * 1e-7, WIDE), (1, 3, 8, 8), id="bias-dwarfs-weights"),
+    pytest.param(lambda: with_weight(nn.Conv2d(3, 4, 3), ONE_ZERO), (1, 3, 8, 8), id="a-channel-of-zeros"),
     pytest.param(lambda: nn.Conv2d(256, 4, 3, padding=1), (1, 256, 4, 4), id="accumulator-beyond-2**24"),
 ]  # fmt: skip
 
@@ -104,7 +109,5 @@ def test_padding_holds_the_zero_point():
 
 
 def test_a_weight_computed_from_the_input_is_refused():
-    from exporter.errors import UnsupportedError
-
     with pytest.raises(UnsupportedError, match="weight is computed from the input"):
-        check_float(Function(lambda x, w: F.conv2d(x, w)), image(1, 3, 8, 8), image(4, 3, 1, 1))
+        check_float(F.conv2d, image(1, 3, 8, 8), image(4, 3, 1, 1))

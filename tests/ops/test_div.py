@@ -24,7 +24,12 @@ def test_float(a, b):
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_int8_is_a_float_island(a, b):
     result = check_int8(div, *pair(a, b))
-    assert [op for op in result.ops if op not in ("TRANSPOSE", "RESHAPE")] == ["DEQUANTIZE", "DEQUANTIZE", "DIV", "QUANTIZE"]
+    assert [op for op in result.ops if op not in ("TRANSPOSE", "RESHAPE")] == [
+        "DEQUANTIZE",
+        "DEQUANTIZE",
+        "DIV",
+        "QUANTIZE",
+    ]
     assert list(result.islands.values()) == ["int8 division overflows near zero divisors in the runtime"]
 
 

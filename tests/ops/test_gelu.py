@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from parity import check_float, check_int8
 from unary import INPUTS
 
-
 FAR_BELOW_ZERO = 110.0
 """dB. Where x is far below zero, 1 + erf(x) cancels: float32 kernels lose the last bits of a tiny result."""
 

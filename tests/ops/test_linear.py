@@ -19,8 +19,10 @@ CASES = [
     pytest.param(lambda: nn.Sequential(nn.Linear(16, 8), nn.ReLU()), (2, 16), id="relu"),
     pytest.param(lambda: nn.Sequential(nn.Linear(16, 8), nn.ReLU6()), (2, 16), id="relu6"),
     pytest.param(lambda: nn.Sequential(nn.Flatten(), nn.Linear(60, 8)), (1, 3, 4, 5), id="behind-a-flattened-map"),
-    pytest.param(lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)), (1, 8, 4, 4), id="classifier"),
-]  # fmt: skip
+    pytest.param(
+        lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)), (1, 8, 4, 4), id="classifier"
+    ),
+]
 
 
 @pytest.mark.parametrize(("model", "shape"), CASES)
@@ -33,7 +35,9 @@ def test_int8(model, shape):
     check_int8(model(), image(*shape))
 
 
-@pytest.mark.parametrize(("low", "high"), [pytest.param(0.0, 9.0, id="positive"), pytest.param(-7.0, -3.0, id="negative")])
+@pytest.mark.parametrize(
+    ("low", "high"), [pytest.param(0.0, 9.0, id="positive"), pytest.param(-7.0, -3.0, id="negative")]
+)
 def test_int8_input_ranges(low, high):
     check_int8(nn.Linear(16, 8), image(2, 16, low=low, high=high))
 

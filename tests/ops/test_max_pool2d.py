@@ -22,10 +22,22 @@ CASES = [
     pytest.param(nn.MaxPool2d((3, 1), (2, 1), (1, 0)), (1, 3, 8, 5), [*BORDER, "MAX_POOL_2D"], id="rectangular"),
     pytest.param(nn.MaxPool2d(1, 2), (1, 3, 8, 8), ["MAX_POOL_2D"], id="1x1-stride-2"),
     pytest.param(nn.MaxPool2d(3, 2, 1), (2, 3, 9, 8), ["SLICE", *BORDER, *BORDER, "MAX_POOL_2D"], id="batch-2"),
-    pytest.param(lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2), (1, 3, 8, 8), ["MAX_POOL_2D"], id="tf-same-even-size"),
-    pytest.param(lambda x: F.max_pool2d(F.pad(x, (1, 0, 0, 0), value=float("-inf")), 3, 2), (1, 3, 9, 8), [*BORDER, "MAX_POOL_2D"], id="pad-left-alone"),
-    pytest.param(lambda x: F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2), (1, 3, 8, 8), ["PAD", "MAX_POOL_2D"], id="zero-pad-stays"),
-]  # fmt: skip
+    pytest.param(
+        lambda x: F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2),
+        (1, 3, 8, 8),
+        ["MAX_POOL_2D"],
+        id="tf-same-even-size",
+    ),
+    pytest.param(
+        lambda x: F.max_pool2d(F.pad(x, (1, 0, 0, 0), value=float("-inf")), 3, 2),
+        (1, 3, 9, 8),
+        [*BORDER, "MAX_POOL_2D"],
+        id="pad-left-alone",
+    ),
+    pytest.param(
+        lambda x: F.max_pool2d(F.pad(x, (1, 1, 1, 1)), 3, 2), (1, 3, 8, 8), ["PAD", "MAX_POOL_2D"], id="zero-pad-stays"
+    ),
+]
 
 
 @pytest.mark.parametrize(("model", "shape", "ops"), CASES)

@@ -57,7 +57,10 @@ def test_sum_is_count_times_mean(check, dims):
     assert result.nodes == ["mean", "mul"]
 
 
-@pytest.mark.parametrize(("low", "high"), [pytest.param(0, 1, id="positive"), pytest.param(-9, -4, id="negative"), pytest.param(-200, 500, id="wide")])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [pytest.param(0, 1, id="positive"), pytest.param(-9, -4, id="negative"), pytest.param(-200, 500, id="wide")],
+)
 def test_int8_ranges(low, high):
     check_int8(lambda x: x.mean((2, 3)), image(1, 8, 16, 16, low=low, high=high))
 

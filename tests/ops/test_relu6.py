@@ -18,7 +18,9 @@ def test_int8(x):
     assert check_int8(F.relu6, x).ops == ["RELU6"]
 
 
-@pytest.mark.parametrize("clamp", [lambda x: x.clamp(0, 6), lambda x: F.hardtanh(x, 0.0, 6.0), lambda x: F.hardtanh_(x, 0, 6)])
+@pytest.mark.parametrize(
+    "clamp", [lambda x: x.clamp(0, 6), lambda x: F.hardtanh(x, 0.0, 6.0), lambda x: F.hardtanh_(x, 0, 6)]
+)
 def test_clamps_to_0_and_6_are_relu6(clamp):
     assert check_float(clamp, INPUTS[2].values[0]).ops == ["RELU6"]
 

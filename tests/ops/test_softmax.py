@@ -30,7 +30,14 @@ def test_int8(shape, dim):
     assert result.ops == ["SOFTMAX"]
 
 
-@pytest.mark.parametrize(("low", "high"), [pytest.param(-90, 90, id="one-winner"), pytest.param(-0.1, 0.1, id="nearly-flat"), pytest.param(20, 40, id="all-large")])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        pytest.param(-90, 90, id="one-winner"),
+        pytest.param(-0.1, 0.1, id="nearly-flat"),
+        pytest.param(20, 40, id="all-large"),
+    ],
+)
 @pytest.mark.parametrize("check", [check_float, check_int8])
 def test_logits(check, low, high):
     check(nn.Softmax(-1), image(4, 10, low=low, high=high))

@@ -15,8 +15,15 @@ CASES = [
     pytest.param(lambda x: x.transpose(1, 2), (2, 4, 5), ["TRANSPOSE"], id="rank-3"),
     pytest.param(lambda x: x.flatten(2).transpose(1, 2), (1, 3, 4, 5), ["RESHAPE"], id="map-to-tokens"),
     pytest.param(lambda x: x.permute(0, 2, 3, 1).reshape(1, -1, 3), (1, 6, 4, 5), ["RESHAPE"], id="detection-head"),
-    pytest.param(lambda x: x.transpose(1, 2).view(1, 3, 4, 5).sigmoid(), (1, 20, 3), ["RESHAPE", "LOGISTIC"], id="tokens-to-map"),
-    pytest.param(lambda x: x.flatten(2).transpose(1, 2).tanh().transpose(1, 2).view(1, 3, 4, 5), (1, 3, 4, 5), ["RESHAPE", "TANH", "RESHAPE"], id="to-tokens-and-back"),
+    pytest.param(
+        lambda x: x.transpose(1, 2).view(1, 3, 4, 5).sigmoid(), (1, 20, 3), ["RESHAPE", "LOGISTIC"], id="tokens-to-map"
+    ),
+    pytest.param(
+        lambda x: x.flatten(2).transpose(1, 2).tanh().transpose(1, 2).view(1, 3, 4, 5),
+        (1, 3, 4, 5),
+        ["RESHAPE", "TANH", "RESHAPE"],
+        id="to-tokens-and-back",
+    ),
 ]
 
 

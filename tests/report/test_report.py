@@ -136,7 +136,7 @@ def test_every_figure_of_the_run_appears_in_markdown_and_html() -> None:
     report = efficientdet()
     found = report.verification
     assert found is not None
-    snrs = (*found.graph_parity, *found.float_parity[:9], *found.int8_snr)
+    snrs = (*found.float_parity[:9], *found.int8_snr)
     expected = [f"{figure:.1f}" for row in snrs for figure in (row.pooled, row.median)]
     expected += [f"{row.max_error:#.3g}" for row in snrs]
     expected += [f"{row.count:,}" for row in found.integer_parity]

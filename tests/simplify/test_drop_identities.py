@@ -57,4 +57,6 @@ def test_stays(name):
 
 
 def test_chains_of_identities_go():
-    assert ops(rewrite(lambda x: (x.tanh() * 1.0 + 0.0)[:, :3].reshape(1, 3, 6, 6), X, by=[drop_identities])) == ["tanh"]
+    assert ops(rewrite(lambda x: (x.tanh() * 1.0 + 0.0)[:, :3].reshape(1, 3, 6, 6), X, by=[drop_identities])) == [
+        "tanh"
+    ]

@@ -39,7 +39,9 @@ def test_a_failing_pass_names_itself_and_those_before_it(monkeypatch):
 
 
 def test_simplifying_twice_changes_nothing():
-    model = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3))
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)
+    )
     graph = simplify(captured(model.eval(), image(1, 3, 8, 8)))
     before = graph_text(graph)
     assert graph_text(simplify(graph)) == before

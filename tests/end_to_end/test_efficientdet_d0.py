@@ -1,0 +1,84 @@
+"""EfficientDet-D0 at its own size on real photographs, as the issue of this product's first end asks for it.
+
+Weights are the offline default: seeded random, BatchNorm refitted on the pictures. The figures are about arithmetic.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exporter.pipeline import Pipeline
+from exporter.quantize.data import default_samples_dir, load_samples
+from exporter.recipe import Gates, load_recipe
+from exporter.verify.results import Verification
+from exporter.verify.runtimes.litert_file import read_file
+from exporter.verify.verify import Artifact, verify_tflite
+
+pytestmark = pytest.mark.slow
+MOST_OUTSIDE = 0.01
+"""Share of the time that ops outside the XNNPACK delegate may take."""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    pipeline = Pipeline(load_recipe("efficientdet_d0", precision="int8", io="int8"))
+    pipeline.folder = tmp_path_factory.mktemp("d0")
+    for stage in ("build", "capture", "simplify", "quantize", "lower"):
+        getattr(pipeline, stage)()
+    return pipeline
+
+
+@pytest.fixture(scope="module")
+def float32(exported: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Verification]:
+    path = tmp_path_factory.mktemp("float32") / "efficientdet_d0.tflite"
+    exported.target.write(exported.graph, path, exported._facts("float32"))
+    photos = load_samples(default_samples_dir(), exported.recipe.preprocess, 16)
+    artifact = Artifact(path, exported.graph, "float32")
+    return path, verify_tflite(exported.inputs.module, [artifact], photos.feeds(), Gates())
+
+
+@pytest.fixture(scope="module")
+def int8(exported: Pipeline) -> Verification:
+    photos = load_samples(default_samples_dir(), exported.recipe.preprocess, 8)
+    artifact = Artifact(exported.file, exported.lowered, "int8")
+    return verify_tflite(exported.inputs.module, [artifact], photos.feeds(), Gates())
+
+
+def test_float32_file_equals_pytorch_to_110_db_on_every_output_of_16_photos(
+    float32: tuple[Path, Verification],
+) -> None:
+    _, measured = float32
+    assert measured.samples == 16
+    assert len(measured.float_parity) == 10
+    assert {
+        row.output: row.pooled for row in measured.float_parity if row.pooled is not None and row.pooled < 110
+    } == {}
+
+
+def test_int8_file_equals_the_integer_interpreter_on_8_photos(int8: Verification) -> None:
+    assert int8.samples == 8
+    assert {row.output: row.equal for row in int8.integer_parity if row.equal < 0.999} == {}
+    assert max(row.max_lsb for row in int8.integer_parity) <= 1
+
+
+def test_int8_file_is_int8_from_input_to_output(exported: Pipeline) -> None:
+    file = read_file(exported.file)
+    assert [t.name for t in file.float_tensors] == []
+    assert {file.tensors[i].dtype for i in (*file.inputs, *file.outputs)} == {"int8"}
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_ops_outside_the_delegate_are_named_and_cost_little(
+    precision: str, float32: tuple[Path, Verification], int8: Verification
+) -> None:
+    (facts,) = (int8 if precision == "int8" else float32[1]).files
+    if facts.outside_share is None:
+        pytest.skip(facts.profile_note)
+    assert {row.op for row in facts.outside_delegate} == {"RESIZE_NEAREST_NEIGHBOR"}
+    assert facts.outside_share <= MOST_OUTSIDE
+
+
+def test_no_file_holds_a_transpose(float32: tuple[Path, Verification], int8: Verification) -> None:
+    assert [facts.transposes for facts in (*float32[1].files, *int8.files)] == [0, 0]

@@ -1,0 +1,100 @@
+"""What a graph looks like before parameters are assigned."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from parity import image, simplified
+from torch import nn
+
+from exporter.ir.check import check
+from exporter.quantize import quantize
+from exporter.quantize.calibrate import calibrate
+from exporter.quantize.legalize import isolate_float, requantize_joined, split_silu
+
+X = image(1, 3, 8, 8, low=-3, high=3)
+
+
+def ops(graph) -> list[str]:
+    return [node.op.name for node in graph.nodes]
+
+
+# --- split_silu -------------------------------------------------------------------------------------------------------
+def test_a_silu_becomes_sigmoid_and_mul():
+    graph = simplified(F.silu, X)
+    split_silu(graph)
+    check(graph)
+    assert ops(graph) == ["sigmoid", "mul"]
+    assert graph.nodes[1].inputs == [graph.inputs[0], graph.nodes[0].output]
+
+
+def test_the_product_keeps_the_name_of_the_silu():
+    """So that the range that was calibrated for the silu is found."""
+    graph = simplified(nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU()), X)
+    name = graph.outputs[0].name
+    ranges = calibrate(graph, [(X,)], "minmax")
+    split_silu(graph)
+    assert graph.outputs[0].name == name
+    assert graph.outputs[0].producer.op.name == "mul"
+    assert name in ranges
+
+
+def test_the_parts_keep_the_source_of_the_silu():
+    graph = simplified(nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU()), X)
+    split_silu(graph)
+    assert [n.source.module for n in graph.nodes] == ["0", "1", "1"]
+
+
+# --- isolate_float ----------------------------------------------------------------------------------------------------
+def test_a_division_stands_between_dequantize_and_quantize():
+    graph = simplified(lambda x: x.relu() / (x * x + 1), X)
+    islands = isolate_float(graph)
+    check(graph)
+    assert ops(graph) == ["relu", "mul", "add", "dequantize", "dequantize", "div", "quantize"]
+    assert list(islands) == [graph.nodes[-2].output.name]
+
+
+def test_both_operands_of_one_value():
+    graph = simplified(lambda x: x.relu() / x.relu(), X + 9)
+    isolate_float(graph)
+    check(graph)
+    assert ops(graph).count("div") == 1
+
+
+def test_constants_of_an_island_stay_float():
+    graph = simplified(lambda x: 2.0 / (x * x + 1), X)
+    quantize(graph, calibrate(graph, [(X,)], "minmax"), io="int8")
+    (node,) = (n for n in graph.nodes if n.op.name == "div")
+    assert node.inputs[0].quant is None
+    assert node.inputs[0].const.dtype == torch.float32
+
+
+def test_islands_next_to_each_other():
+    graph = simplified(lambda x: 2.0 / (1.0 / (x * x + 1) + 1.0 / (x * x + 2)), X)
+    islands = isolate_float(graph)
+    check(graph)
+    assert len(islands) == 3
+
+
+# --- requantize_joined ------------------------------------------------------------------------------------------------
+JOINS = {
+    "a sigmoid": (lambda x: torch.cat([x.sigmoid(), x * 2], 1), 1),
+    "two sigmoids": (lambda x: torch.cat([x.sigmoid(), (x * 2).sigmoid()], 1), 0),
+    "sigmoid and tanh": (lambda x: torch.cat([x.sigmoid(), x.tanh()], 1), 2),
+    "a pooled sigmoid": (lambda x: torch.cat([F.max_pool2d(x.sigmoid(), 3, 1, 1), x * 2], 1), 1),
+    "the input": (lambda x: torch.cat([x, x * 2], 1), 1),
+    "a slice of the input": (lambda x: torch.cat([x[:, :2], x * 2], 1), 1),
+    "slices of the input alone": (lambda x: torch.cat([x[:, 1:], x[:, :1]], 1), 0),
+    "free operands": (lambda x: torch.cat([x * 3, x * 2], 1), 0),
+    "a concat in a concat": (lambda x: torch.cat([torch.cat([x.sigmoid(), x * 2], 1), x * 3], 1), 1),
+}
+
+
+@pytest.mark.parametrize("name", JOINS)
+def test_operands_that_cannot_share_are_requantised(name):
+    model, count = JOINS[name]
+    graph = simplified(model, X)
+    requantize_joined(graph)
+    check(graph)
+    assert ops(graph).count("quantize") == count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -71,6 +72,18 @@ def describe_samples(samples: Samples) -> str:
 def source_name(samples: Samples) -> str:
     """Where samples came from, without a path where they are our own."""
     return "the project's own pictures" if samples.source == default_samples_dir() else str(samples.source)
+
+
+def licences(samples: Samples) -> dict[str, list[str]]:
+    """Licence -> names of the pictures under it, for the project's own; nothing is known about the user's."""
+    if samples.source != default_samples_dir():
+        return {}
+    listed = json.loads((samples.source / "manifest.json").read_text())["files"]
+    found: dict[str, list[str]] = {}
+    for entry in listed:
+        if entry["file"] in samples.names:
+            found.setdefault(entry["licence"], []).append(f"{entry['file']} ({entry['author']})")
+    return found
 
 
 def _module(recipe: Recipe) -> nn.Module:

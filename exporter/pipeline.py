@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from exporter import bundle
 from exporter.capture import capture
 from exporter.errors import UnsupportedError, UsageError, nearest
-from exporter.inputs import Inputs, describe_samples, load_inputs
+from exporter.inputs import Inputs, describe_samples, licences, load_inputs
 from exporter.ir.graph import Graph
 from exporter.ir.text import graph_text
 from exporter.lower import Target, target
@@ -24,7 +24,7 @@ from exporter.quantize.assign import Plan
 from exporter.quantize.calibrate import calibrate
 from exporter.quantize.plan import check_plan, read_plan, write_plan
 from exporter.recipe import Recipe, read_labels
-from exporter.report.describe import describe
+from exporter.report.describe import describe, versions
 from exporter.report.write import write_report
 from exporter.simplify import simplify
 from exporter.verify.results import Report, Verification
@@ -180,7 +180,8 @@ class Pipeline:
             "recipe": self.recipe.model_dump(mode="json"),
             "weights": self.inputs.weights,
             "licence": self.recipe.licence,
-            "calibration": {"names": list(samples.names), "sha256": samples.sha256},
+            "versions": versions(),
+            "calibration": {"names": list(samples.names), "sha256": samples.sha256, "licences": licences(samples)},
         }
 
 
@@ -192,5 +193,5 @@ def _refuse_unsupported(chosen: Target, name: str, graph: Graph) -> None:
             f"{len(refused)} of {len(graph.nodes)} nodes cannot be lowered to {name}",
             where=[f"{node.op.name:<14} {node.source}" for node, _ in refused],
             why="; ".join(reasons),
-            try_="rewrite those lines with supported ops: docs/ops.md lists them",
+            try_="rewrite those lines with supported ops, or add the op: docs/adding-an-op.md",
         )

@@ -15,6 +15,8 @@ from exporter.errors import UsageError, nearest
 from exporter.quantize.preprocess import Preprocess
 
 Positive = Annotated[int, Field(gt=0)]
+FLOAT16_SNR = 40.0
+"""Least SNR in dB of a file with float16 weights: EfficientDets with random weights reach 57 to 69."""
 
 
 class _Section(BaseModel):
@@ -69,6 +71,15 @@ class Recipe(_Section):
     """Output names; the model's own where empty."""
     gates: Gates = Gates()
     licence: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gate_of_float16(cls, given: Any) -> Any:
+        """Weights of 11 bits cannot come as near to PyTorch as those of 24, unless the recipe asks for it."""
+        if not isinstance(given, dict) or given.get("precision") != "float16":
+            return given
+        gates = given.get("gates", {})
+        return {**given, "gates": {"float_snr": FLOAT16_SNR, **gates}} if isinstance(gates, dict) else given
 
     @model_validator(mode="after")
     def _unused(self) -> Self:

@@ -20,6 +20,9 @@ NAME = "edge-export"
 FOR_ALL = ("--json", "--quiet", "-q")
 """Flags that may stand before a command, too."""
 HELP = ("--help", "-h", "--version")
+SIGNALS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+if hasattr(signal, "SIGHUP"):
+    SIGNALS[signal.SIGHUP] = "terminated"
 LOG_COLUMNS = 120
 """Where there is no terminal, Rich assumes 80 columns, and names in tables would be folded."""
 
@@ -42,28 +45,25 @@ class ModelFirst(TyperGroup):
 
 
 class _Stopped(BaseException):
-    """SIGTERM or SIGHUP came. Unwinds like Ctrl-C, so that temporary folders go."""
+    """A signal came. It unwinds everything, so that scratch folders go; Typer would turn Ctrl-C into success."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: signal.Signals) -> None:
         super().__init__(number)
         self.number = number
 
 
 def run(app: typer.Typer, arguments: Sequence[str] | None = None) -> None:
     """Run a command line to its end: one message for every failure, and the exit code of its family."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
+    for number in SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # nohup has SIGHUP ignored
             signal.signal(number, _stop)
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name=NAME, standalone_mode=False)
         sys.stdout.flush()
     except ExportError as error:
         _leave(str(error), error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        _leave("interrupted: nothing was written", 128 + signal.SIGINT)
     except _Stopped as stopped:
-        _leave("terminated: nothing was written", 128 + stopped.number)
+        _leave(f"{SIGNALS[stopped.number]}: nothing was written", 128 + stopped.number)
     except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -83,7 +83,9 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Stopped(number)
+    for other in SIGNALS:  # a second Ctrl-C must not cut the tidying short
+        signal.signal(other, signal.SIG_IGN)
+    raise _Stopped(signal.Signals(number))
 
 
 def _leave_usage(error: Any) -> NoReturn:

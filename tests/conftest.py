@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 import torch
 
 torch.set_num_threads(1)
+logging.getLogger("torch.__trace").propagate = False  # torch.export's own trace, under every failing test
 
 
 @pytest.fixture(autouse=True)

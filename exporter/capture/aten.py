@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from exporter.ir.graph import Graph, Source, Value
 
@@ -58,6 +59,8 @@ class Builder:
 
     def emit(self, op: str, *inputs: Value, **attrs: Any) -> Value:
         """Append one op."""
+        if foreign := [str(value.dtype) for value in inputs if value.dtype is not torch.float32]:
+            raise Unsupported(f"an operand is {foreign[0]}: only torch.float32")
         return self.graph.emit(op, inputs, source=self.source, **attrs)
 
     def constant(self, value: float | torch.Tensor) -> Value:
@@ -75,8 +78,11 @@ class Builder:
         return self._absent[key]
 
     def operand(self, value: Value | float) -> Value:
-        """A value as it is, a number as a constant."""
-        return value if isinstance(value, Value) else self.constant(value)
+        """A value as it is, a number as a constant, a constant that torch promotes to float32 as float32."""
+        if not isinstance(value, Value):
+            return self.constant(value)
+        promotes = value.dtype is not torch.float32 and not (value.shape and value.dtype.is_floating_point)
+        return self.constant(value.const.float()) if value.const is not None and promotes else value
 
 
 def _pair(x: int | Sequence[int]) -> tuple[int, int]:
@@ -312,7 +318,16 @@ def sum_(b: Builder, x: Value, dim: Any = None, keepdim: bool = False, dtype: An
 
 @aten("upsample_nearest2d")
 def upsample_nearest2d(b: Builder, x: Value, size: Any = None, scales: Any = None, *_: Any) -> Value:
-    return b.emit("resize_nearest", x, size=_target_size(x, size, scales))
+    target = _target_size(x, size, scales)
+    if scales is not None and not all(map(_samples_by_size, x.shape[2:], scales, target)):
+        raise Unsupported("a scale factor that samples other pixels than the ratio of the sizes: give the size instead")
+    return b.emit("resize_nearest", x, size=target)
+
+
+def _samples_by_size(size: int, scale: float, target: int) -> bool:
+    """Whether PyTorch, which samples by the factor where one is given, picks the same pixels as by the sizes."""
+    row = torch.arange(size, dtype=torch.float32).reshape(1, 1, size)
+    return torch.equal(F.interpolate(row, scale_factor=scale), F.interpolate(row, target))
 
 
 @aten("upsample_bilinear2d")

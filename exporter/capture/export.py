@@ -7,9 +7,13 @@ as long as no other tensor shares its storage; where a view is mutated, torch's 
 
 from __future__ import annotations
 
+import io
+import logging
 import operator
 import re
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +46,7 @@ def capture(
     """
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _without_chatter():
             program = torch.export.export(module, tuple(example), strict=False)
     except Exception as error:
         raise UnsupportedError(
@@ -54,6 +58,19 @@ def capture(
     if _mutates_shared_storage(program):
         program = program.run_decompositions({})
     return _Translator(program, name, input_names, output_names).graph
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """torch.export warns about its own innards, and prints its graph before it raises: our one message says it all."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
 
 
 class _Translator:
@@ -111,6 +128,13 @@ class _Translator:
     def _outputs(self, names: list[str]) -> None:
         (node,) = (n for n in self.program.graph.nodes if n.op == "output")
         signature = self.program.graph_signature.output_specs
+        if changed := [str(spec.target) for spec in signature if spec.kind is OutputKind.BUFFER_MUTATION]:
+            raise UnsupportedError(
+                f"forward() changes {len(changed)} buffers",
+                where=changed,
+                why="a file has no memory from one call to the next",
+                try_="pass the state in and return it, or leave it out in eval mode",
+            )
         leaves = [arg for arg, spec in zip(node.args[0], signature, strict=True) if spec.kind is OutputKind.USER_OUTPUT]
         keys = output_keys(self.program, len(leaves))
         named = [(key, self.env[arg]) for key, arg in zip(keys, leaves, strict=True) if isinstance(arg, fx.Node)]
@@ -132,6 +156,7 @@ class _Translator:
     def _call(self, node: fx.Node) -> None:
         if node.target is operator.getitem:
             base, index = node.args
+            assert isinstance(base, fx.Node)
             self.env[node] = self.env[base][index]
             if self.env[node] is None:
                 self.offenders.append(f"{_name(base):<14} {source_of(base)}  only its first result is supported")
@@ -191,8 +216,8 @@ class _Translator:
         """A value of the right shape, so that the walk goes on and finds every offender."""
         meta = node.meta.get("val")
         if isinstance(meta, (list, tuple)):
-            return [Value(node.name, tuple(item.shape)) for item in meta]
-        return Value(node.name, tuple(meta.shape)) if isinstance(meta, Tensor) else None
+            return [Value(node.name, tuple(item.shape), item.dtype) for item in meta]
+        return Value(node.name, tuple(meta.shape), meta.dtype) if isinstance(meta, Tensor) else None
 
 
 def _name(node: fx.Node) -> str:

@@ -24,8 +24,8 @@ class Source:
     code: str = ""
 
     def __str__(self) -> str:
-        place = f"{self.file}:{self.line}" if self.file else ""
-        return f"{self.module or '(top level)'}  ({'  '.join(part for part in (place, self.code) if part)})"
+        line = "  ".join(part for part in (f"{self.file}:{self.line}" if self.file else "", self.code) if part)
+        return f"{self.module or '(top level)'}" + (f"  ({line})" if line else "")
 
 
 @dataclass(eq=False, slots=True)

@@ -28,6 +28,8 @@ MOST_JOINED = 16.0
 """Ranges further apart than this may not share one quantised tensor (DESIGN.md §3, trap 9)."""
 MOST_RESCALED = 255.0
 """Largest product of input scales per output scale: the runtime's factor must stay below 256."""
+HARD_SWISH_RESCALED = 127.0
+"""The same for HARD_SWISH, whose builtin kernel refuses 128."""
 LEVELS = 255
 """Steps between the smallest and the largest int8 code."""
 LARGEST_SCALE = 65504.0
@@ -140,7 +142,7 @@ def _group_params(group: list[Value], ranges: Ranges) -> Plan:
         raise AccuracyError(
             f"{group[0].name} spans [{low:.4g}, {high:.4g}]: too wide for int8",
             where=[str(v.producer.source) for v in group[:1] if v.producer],
-            why=f"one step would be {(high - low) / LEVELS:.4g}, and scales are float16 values, at most {LARGEST_SCALE:.0f}",
+            why=f"one step would be {(high - low) / LEVELS:.4g}; scales are float16, at most {LARGEST_SCALE:.0f}",
             try_="check weights and preprocessing: activations this large are rarely meant",
         )
     params = activation_params(low, high)
@@ -205,9 +207,9 @@ def _widen(graph: Graph, plan: Plan, groups: list[list[Value]]) -> None:
             continue
         scales = [max(plan[v.name].scale) for v in node.inputs if v.name in plan]
         factor = math.prod(scales) if node.op.name in ("conv2d", "linear", "mul") else max(scales)
-        params = plan[node.output.name]
-        if factor >= MOST_RESCALED * params.scale[0]:
-            wider = QuantParams((fp16_grid(factor / MOST_RESCALED, up=True),), params.zero_point)
+        params, most = plan[node.output.name], HARD_SWISH_RESCALED if node.op.name == "hard_swish" else MOST_RESCALED
+        if factor >= most * params.scale[0]:
+            wider = QuantParams((fp16_grid(factor / most, up=True),), params.zero_point)
             plan.update({v.name: wider for v in group_of[node.output.name]})
 
 

@@ -246,7 +246,9 @@ def _sizes(content: bytes, file: TFLiteFile) -> Sizes:
     graph = model.Subgraphs(0)
     buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
     stored = {i: buffer.Size() if buffer.Offset() else buffer.DataLength() for i, buffer in enumerate(buffers)}
+    stands_for = {op.outputs[0]: op.inputs[0] for op in file.ops if op.name == "DEQUANTIZE"}  # float16 weights
     kernels = {op.inputs[at] for op in file.ops if (at := WEIGHT_OPERAND.get(op.name)) and len(op.inputs) > at}
+    kernels = {stands_for.get(i, i) for i in kernels}
     weights = {graph.Tensors(i).Buffer() for i in kernels if file.tensors[i].constant}
     constants = {graph.Tensors(t.index).Buffer() for t in file.tensors if t.constant} - weights
     total, of_weights = len(content), sum(stored[i] for i in weights)

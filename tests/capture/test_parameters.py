@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from parity import captured, check_float, image
 from torch import nn
@@ -55,6 +56,21 @@ def test_tensors_made_in_forward_are_constants():
 
     (node,) = captured(Anchors(), image(1, 3, 4, 4)).nodes
     assert node.inputs[1].const.tolist() == [0.0, 2.0, 4.0, 6.0]
+
+
+@pytest.mark.parametrize(
+    "constant", [torch.tensor(2), torch.arange(4), torch.tensor(2.0, dtype=torch.float64)], ids=str
+)
+def test_constants_that_torch_promotes_become_float32(constant):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("constant", constant)
+
+        def forward(self, x):
+            return x * self.constant - 1
+
+    assert check_float(Scaled(), image(1, 3, 4, 4)).ops == ["MUL", "SUB"]
 
 
 def test_views_of_parameters_are_constants():

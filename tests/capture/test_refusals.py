@@ -98,10 +98,38 @@ def test_a_conversion_to_another_dtype_is_refused():
         captured(lambda x: x.half() * 2, X)
 
 
-@pytest.mark.parametrize("scale", [pytest.param(lambda y: y.copy_(torch.ones(1)), id="copy-that-broadcasts")])
-def test_a_copy_that_broadcasts_is_expressed_or_refused(scale):
+def test_float64_is_refused_at_every_line():
+    class Double(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1).double()
+
+        def forward(self, x):
+            return self.conv(x.double()).float()
+
+    with pytest.raises(UnsupportedError) as caught:
+        captured(Double(), X)
+    assert [place.split()[0] for place in caught.value.where] == ["to", "conv2d", "to"]
+
+
+def test_a_buffer_that_forward_changes_is_refused():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x):
+            self.calls += 1
+            return x * self.calls
+
+    with pytest.raises(UnsupportedError, match=r"forward\(\) changes 1 buffers") as caught:
+        captured(Counting(), X)
+    assert caught.value.where == ("calls",)
+
+
+def test_a_copy_that_broadcasts_is_refused():
     with pytest.raises(UnsupportedError, match="copy_ that broadcasts"):
-        captured(lambda x: scale(x * 2), X)
+        captured(lambda x: (x * 2).copy_(torch.ones(1)), X)
 
 
 # --- the user's module is in training mode ----------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def _run(words: list[str], cwd: Path, streams: Path, file_limit: int | None, env
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(streams / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(cwd)
-    os.environ.update(environment)
+    os.environ.update({"COLUMNS": "120", **environment})
     sys.argv = ["edge-export", *words]
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))

@@ -61,7 +61,7 @@ SOURCES = {
     "corrupt": (
         "photos",
         corrupt,
-        ["2 of 5 pictures in photos cannot be read", "text.png  is not", "empty.png  is empty"],
+        ["2 of 5 pictures in photos cannot be read", "text.png  is not", "empty.png  is"],
     ),
     "cut-short": ("photos", cut_short, ["1 of ", "pictures in photos cannot be read", "half.jpg"]),
     "float-pixels": ("photos", float_pixels, ["f.tiff", "32-bit float pixels"]),

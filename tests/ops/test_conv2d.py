@@ -69,7 +69,7 @@ CASES = [
     pytest.param(lambda: nn.Conv2d(3, 8, 5, padding=2), (1, 3, 2, 2), id="kernel-larger-than-image"),
     pytest.param(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()), (1, 3, 8, 8), id="relu"),
     pytest.param(lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU6()), (1, 3, 8, 8), id="relu6-below-6"),
-    pytest.param(lambda: nn.Sequential(with_weight(nn.Conv2d(3, 8, 3), NINE), nn.ReLU6()), (1, 3, 8, 8), id="relu6-saturated"),
+    pytest.param(lambda: nn.Sequential(with_weight(nn.Conv2d(3, 8, 3), NINE), nn.ReLU6()), (1, 3, 8, 8), id="at-6"),
     pytest.param(lambda: with_weight(nn.Conv2d(3, 4, 3), spread(4)), (1, 3, 8, 8), id="weights-1e6-apart"),
     pytest.param(lambda: with_weight(nn.Conv2d(3, 4, 3), NINE * 1e-7, WIDE), (1, 3, 8, 8), id="bias-dwarfs-weights"),
     pytest.param(lambda: with_weight(nn.Conv2d(3, 4, 3), ONE_ZERO), (1, 3, 8, 8), id="a-channel-of-zeros"),

@@ -14,6 +14,7 @@ CASES = [
     pytest.param(lambda: nn.Linear(16, 1), (1, 16), id="one-output"),
     pytest.param(lambda: nn.Linear(1, 8), (3, 1), id="one-input"),
     pytest.param(lambda: nn.Linear(1000, 8), (1, 1000), id="accumulator-beyond-2**24"),
+    pytest.param(lambda: nn.Linear(16, 8), (16,), id="rank-1"),
     pytest.param(lambda: nn.Linear(16, 8), (2, 3, 16), id="rank-3"),
     pytest.param(lambda: nn.Linear(6, 8), (1, 3, 5, 6), id="rank-4"),
     pytest.param(lambda: nn.Sequential(nn.Linear(16, 8), nn.ReLU()), (2, 16), id="relu"),

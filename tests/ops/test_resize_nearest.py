@@ -6,6 +6,8 @@ import pytest
 import torch.nn.functional as F
 from parity import check_float, check_int8, image
 
+from exporter.errors import UnsupportedError
+
 CASES = [
     pytest.param((4, 4), (8, 8), id="doubled"),
     pytest.param((3, 3), (5, 5), id="lite0-3-to-5"),
@@ -31,6 +33,12 @@ def test_int8(size, target):
 
 
 @pytest.mark.parametrize("check", [check_float, check_int8])
-@pytest.mark.parametrize("factor", [2, 4, (2.0, 3.0)])
+@pytest.mark.parametrize("factor", [2, 4, (2.0, 3.0), 1.5, 0.5])
 def test_scale_factor(check, factor):
     check(lambda x: F.interpolate(x, scale_factor=factor, mode="nearest"), image(2, 3, 4, 5))
+
+
+def test_a_factor_that_samples_other_pixels_than_the_sizes_is_refused():
+    """PyTorch picks pixel floor(i / 1.3), every runtime floor(i * 7 / 9)."""
+    with pytest.raises(UnsupportedError, match="give the size instead"):
+        check_float(lambda x: F.interpolate(x, scale_factor=1.3, mode="nearest"), image(1, 3, 7, 9))

@@ -14,6 +14,7 @@ from exporter.errors import AccuracyError
 from exporter.lower.tflite import TFLite
 from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
+from exporter.verify.runtimes.litert import LiteRT
 
 X = image(1, 3, 16, 16)
 both = pytest.mark.parametrize("check", [check_float, check_int8])
@@ -247,11 +248,13 @@ class Concat(nn.Module):
         return torch.cat([self.a(x), F.max_pool2d(self.b(x), 3, 1, 1), self.c(x).sigmoid(), x], 1)
 
 
-def test_trap_7_a_concat_and_its_operands_share_their_parameters():
-    """Else XNNPACK refuses the concat and the whole delegate fails to prepare; here it takes the file and runs it."""
+def test_trap_7_a_concat_and_its_operands_share_their_parameters(tmp_path):
+    """Else XNNPACK refuses the concat and the whole delegate fails to prepare; here it takes all of it."""
     result = check_int8(Concat(), X)
     (node,) = (n for n in result.graph.nodes if n.op.name == "concat")
     assert {v.quant for v in node.inputs} == {node.output.quant}
+    (tmp_path / "concat.tflite").write_bytes(result.content)
+    assert LiteRT(tmp_path / "concat.tflite").partitions().undelegated == ()
 
 
 # --- 8 (tests/capture/test_noise.py has one test a form) --------------------------------------------------------------

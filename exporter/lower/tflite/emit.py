@@ -222,7 +222,7 @@ def linear(e: Emitter, node: Node) -> None:
     """FULLY_CONNECTED stores its weight like torch."""
     x, weight, bias = node.inputs
     options = with_activation(schema.FullyConnectedOptionsT(), node)
-    options.keepNumDims = len(x.shape) > 2
+    options.keepNumDims = len(x.shape) != 2
     at_least = 5 if options.keepNumDims else 1
     operands = [e.plain(x), e.constant(weight), e.constant(bias)]
     e.into(node.output, lambda out: e.op("FULLY_CONNECTED", operands, out, node, options, at_least))
@@ -316,9 +316,8 @@ def mean(e: Emitter, node: Node) -> None:
     """
     x = node.inputs[0]
     if layout_of(node) is Layout.BREAKING:
-        axes = e.numbers(sorted(node.attrs["dims"]))
-        operand = e.plain(x)
-        e.into(node.output, lambda out: e.op("MEAN", [operand, axes], out, node, _reducer(node.attrs["keepdim"])))
+        operands = [e.plain(x), e.numbers(sorted(node.attrs["dims"]))]
+        e.into(node.output, lambda out: e.op("MEAN", operands, out, node, _reducer(node.attrs["keepdim"])))
         return
     source, axes = e.stored(x), sorted(e.layouts.dim(x, d) for d in node.attrs["dims"])
     if node.output.quant is None and axes == [1, 2]:

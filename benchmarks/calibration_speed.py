@@ -59,7 +59,8 @@ def main() -> None:
 
 def _rows(run: Pipeline, samples: list[tuple[Tensor, ...]], runtime: LiteRT) -> dict[str, Callable[[], object]]:
     module, interpreter = run.inputs.module, Interpreter(run.graph)
-    feeds = [tflite.feed(run.graph, sample) for sample in samples]
+    storage = tflite.Storage(run.graph)
+    feeds = [storage.feed(sample) for sample in samples]
     last = [tuple(x.contiguous(memory_format=torch.channels_last) for x in sample) for sample in samples]
 
     def eager(inputs: list[tuple[Tensor, ...]]) -> Callable[[], object]:

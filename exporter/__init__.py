@@ -58,7 +58,7 @@ def export(
 
     from exporter.errors import UsageError
     from exporter.pipeline import Pipeline
-    from exporter.recipe import Recipe
+    from exporter.recipe import Recipe, make_recipe
     from exporter.verify.gates import raise_on_failure
 
     examples = (example_input,) if isinstance(example_input, Tensor) else tuple(example_input)
@@ -80,7 +80,7 @@ def export(
         preprocess = {"size": tuple(examples[0].shape[-2:]), **wanted.pop("preprocess", {})}
         kept = {k: v for k, v in wanted.items() if v is not None}
         kept["calibration"] = {k: v for k, v in kept["calibration"].items() if v is not None}
-        recipe = Recipe.model_validate({"model": name, "preprocess": preprocess, **kept})
+        recipe = make_recipe({"model": name, "preprocess": preprocess, **kept}, name)
     elif isinstance(model, Recipe):
         recipe = model
     else:

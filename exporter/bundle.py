@@ -65,7 +65,7 @@ def write_golden(folder: Path, graph: Graph, file: Path, sample: Any) -> None:
     """One input and the outputs that LiteRT gave for it, raw little-endian, for the app's own tests on the phone."""
     folder.mkdir()
     runtime = LiteRT(file)
-    arrays = tflite.feed(graph, sample)
+    arrays = tflite.Storage(graph).feed(sample)
     results = runtime.run(arrays)
     entries: dict[str, list[dict[str, Any]]] = {"inputs": [], "outputs": []}
     for kind, pairs in (

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from typing import TYPE_CHECKING
 
 import typer
@@ -83,9 +84,11 @@ def export(
         calibration={"source": calib, "limit": images, "method": ranges},
     )
     _refuse_ignored(recipe, {"--plan": plan, "--ranges": ranges})
-    shown = None if quiet else console(stderr=json or stop_after in DUMPED)
+    result_on_stdout = json or stop_after in DUMPED
+    shown = None if quiet else console(stderr=result_on_stdout)
     pipeline = Pipeline(recipe, plan=plan, console=shown, command=shlex.join(["edge-export", *sys.argv[1:]]))
-    folder = pipeline.run(out, stop_after)
+    with redirect_stdout(sys.stderr) if result_on_stdout else nullcontext():  # a user's model may print
+        folder = pipeline.run(out, stop_after)
     if stop_after in DUMPED:
         sys.stdout.write(pipeline.text())
     if json:

@@ -177,7 +177,7 @@ class Pipeline:
             "format": 1,
             "model": self.recipe.model,
             "file": self.file.name,
-            "recipe": self.recipe.model_dump(mode="json"),
+            "recipe": self.recipe.model_dump(mode="json") | {"labels": "labels.txt" if self.labels else None},
             "weights": self.inputs.weights,
             "licence": self.recipe.licence,
             "versions": versions(),

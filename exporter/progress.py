@@ -46,12 +46,12 @@ class Stages:
             yield
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         self.times.append(StageTime(stage=name, wall_s=wall, cpu_s=cpu, peak_mb=peak_memory_mb()))
-        self.say(f"[bold]{name:<9}[/] {wall:6.1f} s")
+        self.say(f"{name:<9} {wall:6.1f} s")
 
     def say(self, text: str) -> None:
         """One line to the console."""
         if self.console:
-            self.console.print(text, highlight=False)
+            self.console.print(text, highlight=False, markup=False)
 
     @contextmanager
     def steps(self, label: str, total: int) -> Iterator[None]:

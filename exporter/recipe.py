@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -59,7 +60,6 @@ class Recipe(_Section):
     """Names the bundle and its files; the model's name where empty."""
     num_classes: Positive | None = None
     weights: str = "random"
-    seed: int = 0
     targets: tuple[str, ...] = ("tflite",)
     precision: Literal["float32", "float16", "int8"] = "float32"
     io: Literal["float", "int8", "uint8"] = "float"
@@ -88,6 +88,8 @@ class Recipe(_Section):
             raise ValueError(f"io: {self.io} needs precision: int8 (--int8)")
         if self.num_classes is not None and ":" in self.model:
             raise ValueError("num_classes is for models of edge-export list: your own function sets its classes")
+        if len(self.targets) != 1:
+            raise ValueError("targets: one format a run, for now")
         return self
 
     @property
@@ -114,10 +116,15 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
             content[key] = value
     if path and content.get("labels"):
         content["labels"] = str(_labels_file(path, str(content["labels"])))
+    return make_recipe(content, str(path or name), lines)
+
+
+def make_recipe(content: dict[str, Any], source: str, lines: Mapping[tuple[str, ...], int] | None = None) -> Recipe:
+    """A recipe from its keys. Raises UsageError naming every fault, with its line in `source` where one is known."""
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise _invalid(error, str(path or name), lines) from None
+        raise _invalid(error, source, lines or {}) from None
 
 
 def recipes_dir() -> Path:
@@ -219,7 +226,7 @@ def _key_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], in
             _key_lines(value, here, lines)
 
 
-def _invalid(error: ValidationError, source: str, lines: dict[tuple[str, ...], int]) -> UsageError:
+def _invalid(error: ValidationError, source: str, lines: Mapping[tuple[str, ...], int]) -> UsageError:
     found = []
     for fault in error.errors():
         path = tuple(str(part) for part in fault["loc"])

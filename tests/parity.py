@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from exporter.quantize.calibrate import calibrate
 from exporter.simplify import simplify
 from exporter.verify.runtimes.litert import LiteRT
 from exporter.verify.runtimes.litert_file import TFLiteFile, read_file
+from exporter.verify.tflite import Storage
 
 FLOAT_SNR = 120.0
 """dB between a float32 file and eager PyTorch: about the noise of float32 itself."""
@@ -152,11 +152,11 @@ def lower(graph: Graph, inputs: Sequence[Tensor], precision: str = "float32") ->
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         content = write(graph, path, precision)
-        runtime = LiteRT(path)
-        results = runtime.run([_nhwc(x) for x in inputs])
+        runtime, storage = LiteRT(path), Storage(graph)
+        results = runtime.run(storage.feed(inputs))
         file = read_file(path)
     assert list(results) == graph.output_names
-    return Exported(graph, content, file, [_nchw(results[name]) for name in graph.output_names], math.nan)
+    return Exported(graph, content, file, storage.fetch(results), math.nan)
 
 
 def write(graph: Graph, path: Path, precision: str = "float32") -> bytes:
@@ -169,12 +169,3 @@ def write(graph: Graph, path: Path, precision: str = "float32") -> bytes:
 
 def _snr_of(results: Sequence[Tensor], expected: Sequence[Tensor]) -> list[float]:
     return [snr(result, reference) for result, reference in zip(results, expected, strict=True)]
-
-
-def _nhwc(x: Tensor) -> np.ndarray:
-    return (x.permute(0, 2, 3, 1) if x.dim() == 4 else x).contiguous().numpy()
-
-
-def _nchw(x: np.ndarray) -> Tensor:
-    y = torch.from_numpy(np.asarray(x))
-    return y.permute(0, 3, 1, 2) if y.dim() == 4 else y

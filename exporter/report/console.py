@@ -18,17 +18,17 @@ _PAD, _GAP = 2, 4
 """Blanks behind a column, and between two tables."""
 _NARROWEST = 6
 _STYLES = {PASS: "green", FAIL: "bold red"}
-_VERDICT = {True: "bold green", False: "bold red", None: "bold yellow"}
+VERDICT = {True: "bold green", False: "bold red", None: "bold yellow"}
 
 
 def print_report(report: Report, console: Console) -> None:
     """What a mobile engineer wants to see after a run. Text is printed as it is: no markup in it is followed."""
     told = document(report)
-    say = _Writer(console)
+    say = Writer(console)
     say.out(say.text(told.title, "bold"))
     say.out(say.facts(told.head))
     say.out()
-    say.out(say.text(told.verdict, _VERDICT[told.passed]))
+    say.out(say.text(told.verdict, VERDICT[told.passed]))
     for warning in told.warnings:
         say.out(say.text(f"warning: {warning}", "yellow"))
     if told.shipped:
@@ -42,7 +42,7 @@ def print_report(report: Report, console: Console) -> None:
                 say.out(say.text(table.note, "dim"))
 
 
-class _Writer:
+class Writer:
     """Renders to what `console` can show: its encoding may lack the signs."""
 
     def __init__(self, console: Console) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from exporter.report.console import _VERDICT, _Writer
+from exporter.report.console import VERDICT, Writer
 from exporter.report.parts import Fact, Table
 
 
@@ -20,14 +20,14 @@ class Verdict:
 
 def print_sheet(console: Console, title: str, *parts: tuple[Fact, ...] | Table | Verdict | None) -> None:
     """Title and parts, a blank line between them; None and empty parts are left out. All rows of a table are shown."""
-    say = _Writer(console)
+    say = Writer(console)
     if title:
         say.out(say.text(title, "bold"))
     for index, part in enumerate(part for part in parts if part):
         if index or (title and isinstance(part, Table)):
             say.out()
         if isinstance(part, Verdict):
-            say.out(say.text(part.text, _VERDICT[part.passed]))
+            say.out(say.text(part.text, VERDICT[part.passed]))
         elif isinstance(part, Table):
             say.out(say.table(_shown(part)))
             if part.note:

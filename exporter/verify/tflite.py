@@ -13,6 +13,7 @@ from torch import Tensor
 
 from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
+from exporter.lower.tflite.layout import Layouts
 from exporter.lower.tflite.versions import minimum_runtime
 from exporter.verify.results import FileFacts, FloatOp
 from exporter.verify.runtimes.litert import LiteRT
@@ -21,24 +22,31 @@ from exporter.verify.runtimes.litert_file import FileOp, TFLiteFile, read_file
 BORDERS = frozenset({"QUANTIZE", "DEQUANTIZE"})
 
 
-def feed(graph: Graph, sample: Sequence[Tensor]) -> list[np.ndarray]:
-    """The graph's float32 NCHW inputs as the file takes them: quantised where it wants codes, 4-D ones NHWC."""
-    arrays = []
-    for value, tensor in zip(graph.inputs, sample, strict=True):
-        stored = value.quant.quantize(tensor) if value.quant else tensor
-        arrays.append(np.ascontiguousarray((stored.permute(0, 2, 3, 1) if stored.dim() == 4 else stored).numpy()))
-    return arrays
+class Storage:
+    """How a graph's inputs and outputs lie in the file that was written from it."""
 
+    def __init__(self, graph: Graph) -> None:
+        layouts = Layouts(graph)
+        self.graph = graph
+        self._inputs = [layouts.is_nhwc(value) for value in graph.inputs]
+        self._outputs = [layouts.is_nhwc(value) for value in graph.outputs]
 
-def fetch(graph: Graph, results: Mapping[str, np.ndarray]) -> list[Tensor]:
-    """The file's outputs in the graph's order, shape and axis order; floats or codes as the file gives them."""
-    tensors = [torch.from_numpy(results[name]) for name in graph.output_names]
-    return [t.permute(0, 3, 1, 2) if t.dim() == 4 else t for t in tensors]
+    def feed(self, sample: Sequence[Tensor]) -> list[np.ndarray]:
+        """The inputs (float32 or codes) as the file takes them: quantised where it wants codes, in its order."""
+        arrays = []
+        for value, nhwc, tensor in zip(self.graph.inputs, self._inputs, sample, strict=True):
+            stored = value.quant.quantize(tensor) if value.quant and tensor.is_floating_point() else tensor
+            arrays.append(np.ascontiguousarray((stored.permute(0, 2, 3, 1) if nhwc else stored).numpy()))
+        return arrays
 
+    def fetch(self, results: Mapping[str, np.ndarray]) -> list[Tensor]:
+        """The file's outputs in the graph's order, shape and axis order; floats or codes as the file gives them."""
+        tensors = [torch.from_numpy(np.asarray(results[name])) for name in self.graph.output_names]
+        return [t.permute(0, 3, 1, 2) if nhwc else t for t, nhwc in zip(tensors, self._outputs, strict=True)]
 
-def run(runtime: LiteRT, graph: Graph, sample: Sequence[Tensor]) -> list[Tensor]:
-    """One inference: PyTorch's tensors in, PyTorch's axis order out."""
-    return fetch(graph, runtime.run(feed(graph, sample)))
+    def run(self, runtime: LiteRT, sample: Sequence[Tensor]) -> list[Tensor]:
+        """One inference: PyTorch's tensors in, PyTorch's axis order out."""
+        return self.fetch(runtime.run(self.feed(sample)))
 
 
 def output_params(graph: Graph) -> list[QuantParams | None]:

@@ -57,7 +57,7 @@ def verify_tflite(
     for done, sample in enumerate(samples, 1):
         reference = reference_outputs(module, sample)
         for runtime, comparison in zip(runtimes, comparisons, strict=True):
-            comparison.add(sample, reference, tflite.run(runtime, comparison.graph, sample))
+            comparison.add(sample, reference, comparison.storage.run(runtime, sample))
         progress(done)
     assert sample is not None
     latency = tuple(_latency(a, r, sample) for a, r in zip(artifacts, runtimes, strict=True))
@@ -89,6 +89,7 @@ class _Comparison:
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact, self.graph = artifact, artifact.graph
+        self.storage = tflite.Storage(artifact.graph)
         self.params = tflite.output_params(artifact.graph)
         self.snr = [SnrMeter(name) for name in artifact.graph.output_names]
         int8 = artifact.precision == "int8"
@@ -123,7 +124,7 @@ def _dead_outputs(comparison: _Comparison) -> list[str]:
 
 
 def _latency(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor]) -> LatencyRow:
-    inputs = tflite.feed(artifact.graph, sample)
+    inputs = tflite.Storage(artifact.graph).feed(sample)
     first = runtime.latency(inputs, runs=1, warmup=0).median_ms / 1e3
     timed = runtime.latency(inputs, runs=max(FEWEST_RUNS, min(MOST_RUNS, int(TIMED_SECONDS / first))), warmup=0)
     return LatencyRow(
@@ -144,7 +145,7 @@ def _facts(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor], island
     update: dict[str, object] = {"partitions": cut.count}
     shares: Mapping[str, float] = {}
     if artifact.shipped:
-        timed = profile(artifact.path, tflite.feed(artifact.graph, sample), runs=PROFILE_RUNS)
+        timed = profile(artifact.path, tflite.Storage(artifact.graph).feed(sample), runs=PROFILE_RUNS)
         if isinstance(timed, NoProfile):
             update["profile_note"] = timed.reason
         else:

@@ -174,6 +174,15 @@ def test_json_is_all_of_standard_output(desk):
     assert "quantize" in done.err
 
 
+@pytest.mark.parametrize("result", [["--json"], ["--stop-after", "simplify"]], ids=["json", "graph"])
+def test_what_a_model_prints_does_not_mix_with_the_result(desk, result):
+    (desk / "loud.py").write_text("import net\ndef make():\n    print('LOUD')\n    return net.make()\n")
+    done = edge_export("loud:make", "--size", "64", *result, cwd=desk)
+    assert done.code == 0
+    assert "LOUD" in done.err
+    assert "LOUD" not in done.out
+
+
 def test_quiet_prints_nothing(desk):
     done = edge_export("-q", *INT8, cwd=desk)
     assert (done.code, done.out, done.err) == (0, "", "")

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch.nn.functional as F
 from parity import check_float, check_int8, image
+from torch import Tensor
+
+
+def pool(x: Tensor) -> Tensor:
+    """An op that needs NHWC."""
+    return F.max_pool2d(x, 2)
+
 
 CASES = [
     pytest.param(lambda x: x.permute(0, 2, 3, 1), (1, 3, 4, 5), ["TRANSPOSE"], id="to-channels-last"),
@@ -13,15 +21,24 @@ CASES = [
     pytest.param(lambda x: x.permute(3, 2, 1, 0), (2, 3, 4, 5), ["TRANSPOSE"], id="reversed"),
     pytest.param(lambda x: x.t(), (4, 5), ["TRANSPOSE"], id="matrix"),
     pytest.param(lambda x: x.transpose(1, 2), (2, 4, 5), ["TRANSPOSE"], id="rank-3"),
-    pytest.param(lambda x: x.flatten(2).transpose(1, 2), (1, 3, 4, 5), ["RESHAPE"], id="map-to-tokens"),
-    pytest.param(lambda x: x.permute(0, 2, 3, 1).reshape(1, -1, 3), (1, 6, 4, 5), ["RESHAPE"], id="detection-head"),
+    pytest.param(
+        lambda x: pool(x).flatten(2).transpose(1, 2), (1, 3, 4, 6), ["MAX_POOL_2D", "RESHAPE"], id="map-to-tokens"
+    ),
+    pytest.param(
+        lambda x: pool(x).permute(0, 2, 3, 1).reshape(1, -1, 3),
+        (1, 6, 4, 6),
+        ["MAX_POOL_2D", "RESHAPE"],
+        id="detection-head",
+    ),
+    pytest.param(lambda x: pool(x).permute(0, 2, 3, 1), (1, 3, 4, 6), ["MAX_POOL_2D"], id="output-channels-last"),
+    pytest.param(lambda x: pool(x.permute(0, 3, 1, 2)), (1, 4, 6, 3), ["MAX_POOL_2D"], id="input-channels-last"),
     pytest.param(
         lambda x: x.transpose(1, 2).view(1, 3, 4, 5).sigmoid(), (1, 20, 3), ["RESHAPE", "LOGISTIC"], id="tokens-to-map"
     ),
     pytest.param(
-        lambda x: x.flatten(2).transpose(1, 2).tanh().transpose(1, 2).view(1, 3, 4, 5),
-        (1, 3, 4, 5),
-        ["RESHAPE", "TANH", "RESHAPE"],
+        lambda x: pool(pool(x).flatten(2).transpose(1, 2).tanh().transpose(1, 2).view(1, 3, 4, 6)),
+        (1, 3, 8, 12),
+        ["MAX_POOL_2D", "RESHAPE", "TANH", "RESHAPE", "MAX_POOL_2D"],
         id="to-tokens-and-back",
     ),
 ]

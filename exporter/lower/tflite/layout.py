@@ -3,7 +3,8 @@
 The graph is NCHW; TFLite's convolutions, pools and resizes want NHWC. A 4-D value is stored NHWC or in PyTorch's order.
 Ops are *bound* (they need NHWC), *transparent* (all operands alike; axes are remapped) or *breaking* (PyTorch's order).
 Values that transparent ops connect form a group; a group is NHWC when a bound op or the graph's own input or output
-touches it. EfficientDet-D0 then needs no transpose; wrapping each op in transposes would need 480 (DESIGN.md §3).
+touches it, except where the model permutes or reshapes that input or output itself. EfficientDet-D0 then needs no
+transpose; wrapping each op in transposes would need 480 (DESIGN.md §3).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Layouts:
     def __init__(self, graph: Graph) -> None:
         self._parent: dict[int, int] = {}
         self._values: dict[int, Value] = {id(v): v for v in graph.values()}
-        bound = [v for v in [*graph.inputs, *graph.outputs] if len(v.shape) == 4]
+        bound = [v for v in [*graph.inputs, *graph.outputs] if len(v.shape) == 4 and not _ordered_by_user(v)]
         for node in graph.nodes:
             kind = layout_of(node)
             operands = [v for v in [*node.data_inputs, *node.outputs] if len(v.shape) == 4]
@@ -52,6 +53,12 @@ class Layouts:
         while (parent := self._parent.get(key, key)) != key:
             key = parent
         return key
+
+
+def _ordered_by_user(value: Value) -> bool:
+    """Whether the model itself made or reads this input or output in an order of its own (permute, reshape)."""
+    neighbours = [value.producer] if value.producer else value.uses
+    return any(layout_of(node) is Layout.BREAKING for node in neighbours)
 
 
 def layout_of(node: Node) -> Layout:

@@ -94,7 +94,7 @@ class _Translator:
             raise UnsupportedError(
                 f"{len(self.offenders)} of {self.count} nodes cannot be captured",
                 where=self.offenders,
-                why="these ops have no translation to the op vocabulary (exporter/capture/aten.py)",
+                why="these ops have no translation to the op vocabulary (exporter/capture/aten)",
                 try_="rewrite those lines with supported ops, or add the op: see docs/adding-an-op.md",
             )
         self._outputs(list(output_names))

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from exporter.ir.graph import Graph, Node
 from exporter.lower.facts import Facts
-from exporter.lower.tflite.emit import ROWS, SPELLINGS, Emitter
+from exporter.lower.tflite import elementwise as elementwise
+from exporter.lower.tflite import shape as shape
+from exporter.lower.tflite import windows as windows
+from exporter.lower.tflite.emit import SPELLINGS, Emitter
 from exporter.lower.tflite.geometry import window_of
 from exporter.lower.tflite.layout import Layouts
 from exporter.lower.tflite.versions import minimum_runtime
@@ -39,7 +42,7 @@ class TFLite:
 
 def _refusal(node: Node, layouts: Layouts) -> str:
     name = node.op.name
-    if name not in SPELLINGS and name not in ROWS:
+    if name not in SPELLINGS:
         return "TFLite has no such builtin and no decomposition is known"
     if name == "avg_pool2d" and any(window_of(node).explicit):
         return "padding is neither SAME nor VALID, and an explicit pad would be counted"

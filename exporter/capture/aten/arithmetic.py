@@ -1,0 +1,171 @@
+"""Linear algebra, arithmetic and activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, pair
+from exporter.ir.graph import Value
+
+
+# --- linear algebra ---------------------------------------------------------------------------------------------------
+@aten("conv2d")
+def conv2d(
+    b: Builder, x: Value, weight: Value, bias: Value | None = None,
+    stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
+) -> Value:  # fmt: skip
+    """Padding `same` is torch's: the larger half at the end."""
+    if weight.const is None:
+        raise Unsupported("the weight is computed from the input")
+    k, d = weight.shape[2:], pair(dilation)
+    if isinstance(padding, str):
+        total = [d[i] * (k[i] - 1) if padding == "same" else 0 for i in (0, 1)]
+        pads = (total[0] // 2, total[0] - total[0] // 2, total[1] // 2, total[1] - total[1] // 2)
+    else:
+        ph, pw = pair(padding)
+        pads = (ph, ph, pw, pw)
+    bias = bias or b.absent(0.0, weight)
+    return b.emit(
+        "conv2d", x, weight, bias, stride=pair(stride), padding=pads, dilation=d, groups=groups, activation="none"
+    )  # fmt: skip
+
+
+@aten("convolution")
+def convolution(
+    b: Builder, x: Value, weight: Value, bias: Value | None, stride: Any, padding: Any, dilation: Any,
+    transposed: bool, output_padding: Any, groups: int,
+) -> Value:  # fmt: skip
+    """The decomposed spelling."""
+    if transposed or len(weight.shape) != 4:
+        raise Unsupported("only 2-D convolutions that are not transposed")
+    return conv2d(b, x, weight, bias, stride, padding, dilation, groups)
+
+
+@aten("linear")
+def linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    if weight.const is None:
+        raise Unsupported("the weight is computed from the input")
+    return b.emit("linear", x, weight, bias or b.absent(0.0, weight), activation="none")
+
+
+@aten("addmm")
+def addmm(b: Builder, bias: Value, x: Value, weight: Value, beta: float = 1, alpha: float = 1) -> Value:
+    if weight.const is None or beta != 1 or alpha != 1:
+        raise Unsupported("only bias + x @ constant")
+    return linear(b, x, b.constant(weight.const.t().contiguous()), bias)
+
+
+@aten("batch_norm")
+def batch_norm(
+    b: Builder, x: Value, weight: Value | None, bias: Value | None, mean: Value, var: Value,
+    training: bool, momentum: float, eps: float, cudnn: bool = False,
+) -> Value:  # fmt: skip
+    if training or mean is None:
+        raise Unsupported("BatchNorm without running statistics")
+    weight = weight or b.absent(1.0, mean)
+    bias = bias or b.absent(0.0, mean)
+    return b.emit("batch_norm", x, weight, bias, mean, var, eps=eps)
+
+
+@aten("_native_batch_norm_legit_no_training")
+def native_batch_norm(
+    b: Builder, x: Value, weight: Value, bias: Value, mean: Value, var: Value, momentum: float, eps: float
+) -> list[Value]:
+    return [batch_norm(b, x, weight, bias, mean, var, False, momentum, eps)]
+
+
+# --- arithmetic -------------------------------------------------------------------------------------------------------
+@aten("add")
+def add(b: Builder, a: Value | float, other: Value | float, alpha: float = 1) -> Value:
+    return b.emit("add", b.operand(a), _scaled(b, other, alpha), activation="none")
+
+
+@aten("sub")
+def sub(b: Builder, a: Value | float, other: Value | float, alpha: float = 1) -> Value:
+    return b.emit("sub", b.operand(a), _scaled(b, other, alpha), activation="none")
+
+
+@aten("rsub")
+def rsub(b: Builder, a: Value | float, other: Value | float, alpha: float = 1) -> Value:
+    return b.emit("sub", b.operand(other), _scaled(b, a, alpha), activation="none")
+
+
+@aten("mul")
+def mul(b: Builder, a: Value | float, other: Value | float) -> Value:
+    return b.emit("mul", b.operand(a), b.operand(other), activation="none")
+
+
+@aten("div")
+def div(b: Builder, a: Value | float, other: Value | float, rounding_mode: str | None = None) -> Value:
+    if rounding_mode is not None:
+        raise Unsupported(f"rounding_mode={rounding_mode!r}")
+    divisor = b.operand(other)
+    if divisor.const is not None:
+        return mul(b, a, b.constant((1.0 / divisor.const.double()).float()))
+    return b.emit("div", b.operand(a), divisor, activation="none")
+
+
+@aten("reciprocal")
+def reciprocal(b: Builder, x: Value) -> Value:
+    return div(b, 1.0, x)
+
+
+@aten("neg")
+def neg(b: Builder, x: Value) -> Value:
+    return mul(b, x, -1.0)
+
+
+def _scaled(b: Builder, x: Value | float, alpha: float) -> Value:
+    value = b.operand(x)
+    return value if alpha == 1 else mul(b, value, alpha)
+
+
+# --- activations ------------------------------------------------------------------------------------------------------
+def _plain(name: str) -> None:
+    @aten(name)
+    def handler(b: Builder, x: Value) -> Value:
+        return b.emit(name, x)
+
+
+for _name in ("relu", "relu6", "sigmoid", "silu", "tanh"):
+    _plain(_name)
+
+
+@aten("hardswish")
+def hardswish(b: Builder, x: Value) -> Value:
+    return b.emit("hard_swish", x)
+
+
+@aten("gelu")
+def gelu(b: Builder, x: Value, approximate: str = "none") -> Value:
+    return b.emit("gelu", x, approximate=approximate)
+
+
+@aten("leaky_relu")
+def leaky_relu(b: Builder, x: Value, negative_slope: float = 0.01) -> Value:
+    return b.emit("leaky_relu", x, negative_slope=float(negative_slope))
+
+
+@aten("hardtanh")
+def hardtanh(b: Builder, x: Value, min_val: float = -1.0, max_val: float = 1.0) -> Value:
+    return clamp(b, x, min_val, max_val)
+
+
+@aten("clamp")
+def clamp(b: Builder, x: Value, min: float | None = None, max: float | None = None) -> Value:
+    """ReLU and ReLU6 written as clamps."""
+    if (min, max) == (0, 6):
+        return b.emit("relu6", x)
+    if (min, max) == (0, None):
+        return b.emit("relu", x)
+    raise Unsupported(f"clamp to [{min}, {max}]: only [0, 6] and [0, inf)")
+
+
+@aten("clamp_min")
+def clamp_min(b: Builder, x: Value, low: float) -> Value:
+    return clamp(b, x, low)
+
+
+@aten("softmax", "_softmax")
+def softmax(b: Builder, x: Value, dim: int, *_: Any) -> Value:
+    return b.emit("softmax", x, dim=dim_of(dim, x))

@@ -1,0 +1,82 @@
+"""Ops that work element by element: rows of a table, and the few that need more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+from exporter.ir.graph import Node
+from exporter.ir.ops import Layout
+from exporter.lower.tflite.emit import Emitter, dtype_of, spelling, with_activation
+from exporter.lower.tflite.layout import layout_of
+
+ROWS: dict[str, tuple[str, Callable[[], Any] | None]] = {
+    "add": ("ADD", schema.AddOptionsT),
+    "sub": ("SUB", schema.SubOptionsT),
+    "mul": ("MUL", schema.MulOptionsT),
+    "div": ("DIV", schema.DivOptionsT),
+    "relu": ("RELU", None),
+    "relu6": ("RELU6", None),
+    "sigmoid": ("LOGISTIC", None),
+    "tanh": ("TANH", None),
+    "hard_swish": ("HARD_SWISH", schema.HardSwishOptionsT),
+    "quantize": ("QUANTIZE", schema.QuantizeOptionsT),
+    "dequantize": ("DEQUANTIZE", schema.DequantizeOptionsT),
+}
+"""Op -> builtin operator and its options; operands in order, an `activation` attribute goes into the options."""
+
+
+def row(e: Emitter, node: Node) -> None:
+    """An op of `ROWS`."""
+    name, options_class = ROWS[node.op.name]
+    options = with_activation(options_class(), node) if options_class else None
+    if layout_of(node) is Layout.BREAKING:
+        operands = [e.plain(v) if v.const is None else e.constant(v) for v in node.inputs]
+        e.into(node.output, lambda out: e.op(name, operands, out, node, options))
+        return
+    operands = [e.broadcast(v, node.output) for v in node.inputs]
+    at_least = 3 if name == "MUL" and _mul_needs_version_3(node) else 1
+    e.op(name, operands, e.result(node.output), node, options, at_least)
+
+
+def _mul_needs_version_3(node: Node) -> bool:
+    """Version 3 of MUL came for a requantisation factor of one or more."""
+    a, b, out = (v.quant for v in (*node.inputs, node.output))
+    return bool(a and b and out and a.scale[0] * b.scale[0] / out.scale[0] >= 1.0)
+
+
+for _name in ROWS:
+    spelling(row, _name)
+
+
+@spelling
+def silu(e: Emitter, node: Node) -> None:
+    """LOGISTIC and MUL; XNNPACK runs the pair as one operator."""
+    x = e.stored(node.inputs[0])
+    gate = e.file.tensor(f"{node.output.name}/sigmoid", e.layouts.shape(node.output), dtype_of(node.output))
+    e.op("LOGISTIC", [x], gate, node)
+    e.op("MUL", [x, gate], e.result(node.output), node, schema.MulOptionsT())
+
+
+@spelling
+def gelu(e: Emitter, node: Node) -> None:
+    options = schema.GeluOptionsT()
+    options.approximate = node.attrs["approximate"] == "tanh"
+    e.op("GELU", [e.stored(node.inputs[0])], e.result(node.output), node, options)
+
+
+@spelling
+def leaky_relu(e: Emitter, node: Node) -> None:
+    options = schema.LeakyReluOptionsT()
+    options.alpha = node.attrs["negative_slope"]
+    e.op("LEAKY_RELU", [e.stored(node.inputs[0])], e.result(node.output), node, options)
+
+
+@spelling
+def softmax(e: Emitter, node: Node) -> None:
+    """SOFTMAX works on the last stored dim; `unsupported` refuses others."""
+    options = schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    e.op("SOFTMAX", [e.stored(node.inputs[0])], e.result(node.output), node, options)

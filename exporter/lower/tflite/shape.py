@@ -1,0 +1,79 @@
+"""Ops that move elements and compute nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ai_edge_litert import schema_py_generated as schema
+
+from exporter.ir.graph import Node
+from exporter.lower.tflite.emit import Emitter, dtype_of, spelling
+from exporter.lower.tflite.layout import NHWC, same_bytes
+
+
+@spelling
+def pad(e: Emitter, node: Node) -> None:
+    x = node.inputs[0]
+    widths = list(zip(node.attrs["before"], node.attrs["after"], strict=True))
+    operands = [e.stored(x), e.numbers(e.layouts.per_dim(x, tuple(widths)))]  # type: ignore[arg-type]
+    if node.attrs["value"] == 0:
+        e.op("PAD", operands, e.result(node.output), node, schema.PadOptionsT())
+        return
+    value = torch.tensor([node.attrs["value"]])
+    fill = x.quant.quantize(value).numpy() if x.quant else value.numpy()
+    operands.append(e.file.constant(f"{dtype_of(x)} {fill[0]}", fill, x.quant))
+    e.op("PADV2", operands, e.result(node.output), node, schema.PadV2OptionsT())
+
+
+@spelling
+def slice_(e: Emitter, node: Node) -> None:
+    x, attrs = node.inputs[0], node.attrs
+    rank = len(x.shape)
+    begin, end, step = [0] * rank, list(x.shape), [1] * rank
+    begin[attrs["dim"]], end[attrs["dim"]], step[attrs["dim"]] = attrs["start"], attrs["end"], attrs["step"]
+    begin, end, step = (e.layouts.per_dim(x, tuple(items)) for items in (begin, end, step))
+    if attrs["step"] == 1:
+        sizes = [last - first for first, last in zip(begin, end, strict=True)]
+        operands = [e.stored(x), e.numbers(begin), e.numbers(sizes)]
+        e.op("SLICE", operands, e.result(node.output), node, schema.SliceOptionsT())
+    else:
+        operands = [e.stored(x), e.numbers(begin), e.numbers(end), e.numbers(step)]
+        e.op("STRIDED_SLICE", operands, e.result(node.output), node, schema.StridedSliceOptionsT())
+
+
+@spelling
+def concat(e: Emitter, node: Node) -> None:
+    options = schema.ConcatenationOptionsT()
+    options.axis = e.layouts.dim(node.output, node.attrs["dim"])
+    operands = [e.broadcast(v, node.output) for v in node.inputs]
+    e.op("CONCATENATION", operands, e.result(node.output), node, options)
+
+
+@spelling
+def reshape(e: Emitter, node: Node) -> None:
+    x, shape = node.inputs[0], node.attrs["shape"]
+    source = e.stored(x) if len(x.shape) == 4 and same_bytes(x.shape) else e.plain(x)
+
+    def write(out: int, shape: Sequence[int] = shape) -> None:
+        options = schema.ReshapeOptionsT()
+        options.newShape = np.asarray(shape, np.int32)
+        e.op("RESHAPE", [source, e.numbers(shape)], out, node, options)
+
+    if e.layouts.is_nhwc(node.output) and same_bytes(shape):
+        write(e.result(node.output), e.layouts.shape(node.output))
+    else:
+        e.into(node.output, write)
+
+
+@spelling
+def transpose(e: Emitter, node: Node) -> None:
+    """One TRANSPOSE from storage order to storage order, whatever both are; none where the two orders cancel it."""
+    x, y, perm = node.inputs[0], node.output, node.attrs["perm"]
+    order = NHWC if e.layouts.is_nhwc(y) else tuple(range(len(perm)))
+    stored_perm = [e.layouts.dim(x, perm[d]) for d in order]
+    if stored_perm == sorted(stored_perm):
+        e.alias(y, x)
+        return
+    e.op("TRANSPOSE", [e.stored(x), e.numbers(stored_perm)], e.result(y), node, schema.TransposeOptionsT())

@@ -58,36 +58,37 @@ def export(
 
     from exporter.errors import UsageError
     from exporter.pipeline import Pipeline
-    from exporter.recipe import Recipe, make_recipe
+    from exporter.recipe import Recipe, given, load_recipe, make_recipe, merge
     from exporter.verify.gates import raise_on_failure
 
     examples = (example_input,) if isinstance(example_input, Tensor) else tuple(example_input)
     if int8 and fp16:
         raise UsageError("choose one of int8 and fp16")
-    wanted = {
-        "targets": (target,) if target else None,
-        "precision": "int8" if int8 else "float16" if fp16 else None,
-        "weights": weights,
-        "io": io,
-        "calibration": {"source": str(calib) if calib else None, **changes.pop("calibration", {})},
-        **changes,
-    }
-    module = model if isinstance(model, nn.Module) else None
-    if isinstance(model, nn.Module):
+    options = given(
+        targets=(target,) if target else None,
+        precision="int8" if int8 else "float16" if fp16 else None,
+        weights=weights,
+        io=io,
+        preprocess=given(size=size),
+        calibration=given(source=str(calib) if calib else None),
+    )
+    settings = merge(options, changes)
+    if isinstance(model, Recipe):
+        if settings:
+            raise UsageError(
+                f"a Recipe says it all: {', '.join(settings)} would be ignored", try_="load_recipe(name, …)"
+            )
+        recipe = model
+    elif isinstance(model, nn.Module):
         if not examples:
             raise UsageError("an nn.Module needs an example input", try_="export(module, torch.zeros(1, 3, 224, 224))")
         name = type(model).__name__.lower()
-        preprocess = {"size": tuple(examples[0].shape[-2:]), **wanted.pop("preprocess", {})}
-        kept = {k: v for k, v in wanted.items() if v is not None}
-        kept["calibration"] = {k: v for k, v in kept["calibration"].items() if v is not None}
-        recipe = make_recipe({"model": name, "preprocess": preprocess, **kept}, name)
-    elif isinstance(model, Recipe):
-        recipe = model
+        known = {"model": name, "preprocess": {"size": tuple(examples[0].shape[-2:])}}
+        recipe = make_recipe(merge(known, settings), name)
     else:
-        preprocess = {"size": size, **wanted.pop("preprocess", {})}
-        recipe = load_recipe(model, preprocess=preprocess, **wanted)
+        recipe = load_recipe(model, **settings)
     pipeline = Pipeline(recipe, plan=Path(plan) if plan else None, console=console, command="exporter.export(…)")
-    pipeline.module, pipeline.example = module, examples
+    pipeline.module, pipeline.example = model if isinstance(model, nn.Module) else None, examples
     folder = pipeline.run(Path(out) if out else None)
     assert folder is not None
     if check:

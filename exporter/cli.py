@@ -67,22 +67,22 @@ def export(
 ) -> None:
     """Export MODEL: build, capture, simplify, quantize, lower, verify, report."""
     from exporter.pipeline import Pipeline
-    from exporter.recipe import load_recipe
+    from exporter.recipe import given, load_recipe
     from exporter.report import print_report, to_json
     from exporter.verify.gates import raise_on_failure
 
     if json and stop_after != "report":
         raise UsageError(f"--json prints the report, and --stop-after {stop_after} ends before it")
-    recipe = load_recipe(
-        model,
+    changes = given(
         targets=(target,) if target else None,
         precision=_precision(int8=int8, float16=fp16, float32=fp32),
         weights=weights,
         io=io,
         num_classes=num_classes,
-        preprocess={"size": _size(size)},
-        calibration={"source": calib, "limit": images, "method": ranges},
+        preprocess=given(size=_size(size)),
+        calibration=given(source=calib, limit=images, method=ranges),
     )
+    recipe = load_recipe(model, **changes)
     _refuse_ignored(recipe, {"--plan": plan, "--ranges": ranges})
     result_on_stdout = json or stop_after in DUMPED
     shown = None if quiet else console(stderr=result_on_stdout)

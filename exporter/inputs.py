@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,11 +18,11 @@ from torch import Tensor, nn
 from exporter.build import build_model, load_weights, model_info, refit_batchnorm, resolve
 from exporter.build.download import Progress
 from exporter.errors import ExportError, UsageError, blame, nearest
-from exporter.quantize.data import Samples, default_samples_dir, load_samples
+from exporter.quantize.data import Pictures, Samples, default_samples_dir, load_samples
 from exporter.recipe import Recipe
 
 MOST_HELD_OUT = 4
-REFIT_BATCH, REFIT_PICTURES = 4, 16
+REFIT_BATCH, REFIT_PICTURES = 4, 8
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Inputs:
     calibration: Samples
     held_out: Samples
     held_out_note: str
+    takes_pictures: bool
+    """Whether the recipe's preprocessing is the model's: not when a user's own model was given ready arrays."""
 
 
 def load_inputs(
@@ -50,18 +54,48 @@ def load_inputs(
     own = module is not None
     module = module if module is not None else _module(recipe)
     example = tuple(example) or (torch.zeros(1, 3, *recipe.preprocess.size),)
-    shapes = {"input" if len(example) == 1 else f"input_{i}": tuple(x.shape) for i, x in enumerate(example)}
-    source = recipe.calibration.source or default_samples_dir()
-    samples = load_samples(source, recipe.preprocess, None, shapes)
+    samples = _samples(recipe, module, example)
     calibration, held_out, note = _split(samples, recipe.calibration.limit)
-    module.eval()
     if own or (":" in recipe.model and recipe.weights == "random"):
         weights, is_random = "as given by the user's module", False
     else:
         weights, is_random = _load(module, recipe, calibration, progress)
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    return Inputs(module, example, weights, is_random, calibration, held_out, note)
+    pictures = isinstance(samples, Pictures) or not (own or ":" in recipe.model)
+    return Inputs(module, example, weights, is_random, calibration, held_out, note, pictures)
+
+
+def _samples(recipe: Recipe, module: nn.Module, example: tuple[Tensor, ...]) -> Samples:
+    """All samples of the recipe's source, which must have the shapes of `example`."""
+    names = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    if len(names) < len(example):  # *args
+        names = [f"input_{i}" for i in range(len(example))]
+    shapes = {name: tuple(x.shape) for name, x in zip(names, example, strict=False)}
+    source = recipe.calibration.source or default_samples_dir()
+    samples = load_samples(source, recipe.preprocess, None, shapes)
+    given = [tuple(x.shape) for x in next(samples.feeds())]
+    if given != list(shapes.values()):
+        raise UsageError(
+            "the calibration samples do not fit the model's inputs",
+            where=[
+                f"{name}  takes {list(shape)}, a sample is {list(has)}"
+                for (name, shape), has in zip(shapes.items(), given, strict=False)
+            ],
+            why="pictures are [1, 3, height, width]; samples come one by one",
+            try_="--calib with an .npz of arrays, and a model with batch 1",
+        )
+    return samples
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Eval mode inside the block; every submodule's own mode comes back behind it."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
 
 
 def describe_samples(samples: Samples) -> str:
@@ -92,7 +126,7 @@ def _module(recipe: Recipe) -> nn.Module:
     made = _call(recipe.model)
     if not isinstance(made, nn.Module):
         raise UsageError(f"{recipe.model} returned {type(made).__name__}", try_="return a torch.nn.Module")
-    return made
+    return made.eval()
 
 
 def _call(name: str) -> object:
@@ -132,8 +166,9 @@ def _load(module: nn.Module, recipe: Recipe, calibration: Samples, progress: Pro
             f"{recipe.weights}, the official checkpoint {path.name}" if published else f"from {recipe.weights}",
             False,
         )
-    refit_batchnorm(module, _batches(calibration))
     count = min(REFIT_PICTURES, len(calibration))
+    with _one_thread():
+        refit_batchnorm(module, _batches(calibration))
     return f"RANDOM (seed 0), BatchNorm statistics refitted on {count} pictures: not trained on any task", True
 
 
@@ -144,17 +179,25 @@ def _batches(samples: Samples) -> list[Tensor]:
     return [torch.cat(pictures[i : i + REFIT_BATCH]) for i in range(0, len(pictures) - 1, REFIT_BATCH)]
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Batch statistics are sums over threads: their last bits, and so the file's bytes, depend on the count."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _split(samples: Samples, limit: int) -> tuple[Samples, Samples, str]:
     """Every eighth sample (at most 4) verifies and is not calibrated on, where there are at least eight."""
     total = len(samples)
     held = min(MOST_HELD_OUT, total // 8)
     if not held:
-        return (
-            samples.select(range(min(limit, total))),
-            samples,
-            f"the {total} calibration samples (too few to hold any out)",
-        )
+        kept = samples.select(range(min(limit, total)))
+        return kept, samples, f"{total} samples, {len(kept)} of them calibrated on (too few to hold any out)"
     out = {i * total // held for i in range(held)}
     rest = [i for i in range(total) if i not in out]
-    kept = [rest[i * len(rest) // limit] for i in range(limit)] if len(rest) > limit else rest
-    return samples.select(kept), samples.select(sorted(out)), f"{held} pictures held out of calibration"
+    chosen = [rest[i * len(rest) // limit] for i in range(limit)] if len(rest) > limit else rest
+    return samples.select(chosen), samples.select(sorted(out)), f"{held} pictures held out of calibration"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from exporter import bundle
 from exporter.capture import capture
 from exporter.errors import UnsupportedError, UsageError, nearest
-from exporter.inputs import Inputs, describe_samples, licences, load_inputs
+from exporter.inputs import Inputs, describe_samples, evaluating, licences, load_inputs
 from exporter.ir.graph import Graph
 from exporter.ir.text import graph_text
 from exporter.lower import Target, target
@@ -66,7 +66,8 @@ class Pipeline:
         last = STAGES.index(stop_after)
         destination = out or Path("out") / f"{self.recipe.title}-{self.recipe.precision}"
         writes = last >= STAGES.index("lower")
-        with bundle.writing(destination) if writes else nullcontext(Path()) as self.folder:
+        own = evaluating(self.module) if self.module is not None else nullcontext()
+        with own, bundle.writing(destination) if writes else nullcontext(Path()) as self.folder:
             for stage in STAGES[: last + 1]:
                 getattr(self, stage)()
             if writes:
@@ -125,7 +126,8 @@ class Pipeline:
         """Graph -> file, with the facts that an app needs beside it."""
         with self.stages.stage("lower"):
             self.target.write(self.lowered, self.file, self._facts(self.recipe.precision))
-            bundle.write_json(self.folder / "preprocess.json", self.recipe.preprocess.model_dump(mode="json"))
+            if self.inputs.takes_pictures:
+                bundle.write_json(self.folder / "preprocess.json", self.recipe.preprocess.model_dump(mode="json"))
             if self.labels:
                 (self.folder / "labels.txt").write_text("\n".join(self.labels) + "\n")
             if self.plan is not None:
@@ -166,13 +168,14 @@ class Pipeline:
             precision=precision,
             description=f"{self.recipe.title} {precision}, weights {self.inputs.weights}",
             licence=self.recipe.licence,
-            mean=preprocess.mean,
-            std=preprocess.std,
+            mean=preprocess.mean if self.inputs.takes_pictures else (),
+            std=preprocess.std if self.inputs.takes_pictures else (),
             labels=self.labels,
         )
 
     def _manifest(self) -> dict[str, object]:
         samples = self.inputs.calibration
+        calibrated = {"names": list(samples.names), "sha256": samples.sha256, "licences": licences(samples)}
         return {
             "format": 1,
             "model": self.recipe.model,
@@ -181,7 +184,7 @@ class Pipeline:
             "weights": self.inputs.weights,
             "licence": self.recipe.licence,
             "versions": versions(),
-            "calibration": {"names": list(samples.names), "sha256": samples.sha256, "licences": licences(samples)},
+            "calibration": calibrated if self.plan is not None and self.given_plan is None else None,
         }
 
 

@@ -102,21 +102,30 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     """The recipe of that name, file or model, with `changes` put over it.
 
     `name` is a .yaml file, a recipe of recipes/, a registered model (whose facts give the preprocessing) or the user's
-    `module:function`. `changes` are recipe keys; a dict changes keys inside a section; None leaves a key as it is.
+    `module:function`. `changes` are recipe keys; a dict changes keys inside a section.
     Raises UsageError with the line and the nearest key for anything that does not fit.
     """
     path = _find(name)
     content, lines = _parse(path) if path else ({"model": name}, {})
     _add_facts(content, f"{path}:{lines.get(('model',), 1)}" if path else "")
-    for key, value in changes.items():
-        section = content.get(key, {})
-        if isinstance(value, dict) and isinstance(section, dict):
-            content[key] = {**section, **{k: v for k, v in value.items() if v is not None}}
-        elif value is not None and not isinstance(value, dict):
-            content[key] = value
+    content = merge(content, changes)
     if path and content.get("labels"):
         content["labels"] = str(_labels_file(path, str(content["labels"])))
     return make_recipe(content, str(path or name), lines)
+
+
+def merge(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`content` with `changes` over it; a dict goes over the keys of its section. None in a section is a value."""
+    merged = dict(content)
+    for key, value in changes.items():
+        section = merged.get(key)
+        merged[key] = {**section, **value} if isinstance(value, dict) and isinstance(section, dict) else value
+    return merged
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given: None and empty sections left out."""
+    return {key: value for key, value in options.items() if value is not None and value != {}}
 
 
 def make_recipe(content: dict[str, Any], source: str, lines: Mapping[tuple[str, ...], int] | None = None) -> Recipe:

@@ -55,6 +55,7 @@ def capture(
             why=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
             try_="make forward() free of data-dependent control flow; check the input size with --size HxW",
         ) from error
+    _erase_identities(program)
     if _mutates_shared_storage(program):
         program = program.run_decompositions({})
     return _Translator(program, name, input_names, output_names).graph
@@ -84,6 +85,7 @@ class _Translator:
         self.builder = Builder(self.graph)
         self.env: dict[fx.Node, Any] = {}
         self.same: dict[fx.Node, list[fx.Node]] = {}
+        self.objects: set[fx.Node] = set()
         self.offenders: list[str] = []
         self.count = 0
         self._placeholders(list(input_names))
@@ -118,6 +120,9 @@ class _Translator:
                     raise UsageError(f"input {node.name} is not a float tensor", try_="export float32 image inputs")
                 self.env[node] = self.graph.add_input(names[user] if names else node.name, tuple(value.shape))
                 user += 1
+            elif spec.kind is InputKind.CUSTOM_OBJ:
+                self.env[node] = None
+                self.objects.add(node)
             elif spec.target is not None:
                 tensor = _stored(self.program, spec.target)
                 memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)  # tied weights share it
@@ -171,21 +176,30 @@ class _Translator:
         if functional in NOISE:
             self.env[node] = args[0] if args else None
             return
-        if _all_constant(args) and _all_constant(tuple(kwargs.values())) and not in_place:
-            self.env[node] = self._evaluate(node, args, kwargs)
-            return
-        handler = ATEN.get(functional)
+        self.builder.source = source
         try:
-            if handler is None:
+            self._refuse_what_is_no_constant(node)
+            if _all_constant(args) and _all_constant(tuple(kwargs.values())) and not in_place:
+                result = self._evaluate(node, args, kwargs)
+            elif (handler := ATEN.get(functional)) is not None:
+                result = handler(self.builder, *args, **kwargs)
+            else:
                 raise Unsupported("")
-            self.builder.source = source
-            result = handler(self.builder, *args, **kwargs)
-        except Unsupported as reason:
-            self.offenders.append(f"{functional:<14} {source}" + (f"  {reason}" if str(reason) else ""))
+        except Exception as error:  # a handler meets a call that its author did not think of: one more offender
+            reason = str(error) if isinstance(error, Unsupported) else _summary(error)
+            self.offenders.append(f"{functional:<14} {source}" + (f"  {reason}" if reason else ""))
             result = self._stand_in(node)
         self.env[node] = result
         if in_place and isinstance(node.args[0], fx.Node):
             self._rebind(node.args[0], node, result)
+
+    def _refuse_what_is_no_constant(self, node: fx.Node) -> None:
+        """Random numbers differ at every call, and an object that is no tensor may hold any state."""
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            dropout = "dropout" in _name(node)
+            raise Unsupported("dropout with training=True" if dropout else "random: other numbers at every call")
+        if stored := [operand.name for operand in node.all_input_nodes if operand in self.objects]:
+            raise Unsupported(f"{stored[0]} is not a tensor")
 
     def _rebind(self, mutated: fx.Node, node: fx.Node, result: Any) -> None:
         """Later readers of the mutated tensor, under any name it has had, read the result."""
@@ -246,6 +260,35 @@ def output_keys(program: ExportedProgram, count: int) -> list[str]:
         "_".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path) for path, _ in paths
     ]
     return [f"output_{key}" if key[:1].isdigit() else key or "output" for key in keys]
+
+
+def _summary(error: Exception) -> str:
+    """The exception's class and the first line of its text."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+
+
+def _erase_identities(program: ExportedProgram) -> None:
+    """Remove the calls that return their input itself while their schema promises a new tensor.
+
+    A write to the result is a write to the input; neither renaming nor torch's functionalisation would know.
+    """
+    for node in list(program.graph.nodes):
+        if node.op == "call_function" and _returns_its_input(node):
+            program.graph_signature.replace_all_uses(node.name, node.args[0].name)
+            node.replace_all_uses_with(node.args[0])
+            program.graph.erase_node(node)
+    program.graph_module.recompile()
+
+
+def _returns_its_input(node: fx.Node) -> bool:
+    name = _name(node).rstrip("_")
+    if name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
+        _, probability, training = node.args
+        return not training or probability == 0
+    if name == "type_as":
+        old, new = node.args[0], node.args[1]
+        return isinstance(old, fx.Node) and isinstance(new, fx.Node) and old.meta["val"].dtype is new.meta["val"].dtype
+    return False
 
 
 def _mutates_shared_storage(program: ExportedProgram) -> bool:

@@ -28,7 +28,7 @@ class Interpreter:
         self._constants = {id(v): _fast_layout(v.const) for v in graph.values() if v.const is not None}
         self._last_reader: dict[int, Node] = {id(v): node for node in graph.nodes for v in node.inputs}
         self._kept = set(map(id, graph.outputs))
-        self._silu = {mul: mul.inputs[0] for mul in graph.nodes if is_fused_silu(mul)}
+        self._silu = {node for node in graph.nodes if is_fused_silu(node)}
 
     @torch.no_grad()
     def run(self, inputs: Sequence[Tensor], tap: Tap | None = None) -> list[Tensor]:
@@ -45,7 +45,7 @@ class Interpreter:
             if tap:
                 tap(value, tensor)
         for node in self.graph.nodes:
-            env[id(node.output)] = result = self._step(node, [self._read(v, env) for v in node.inputs], env)
+            env[id(node.output)] = result = self._step(node, [self._read(v, env) for v in node.inputs])
             if tap:
                 tap(node.output, result)
             for value in set(node.inputs):
@@ -58,9 +58,9 @@ class Interpreter:
     def _read(self, value: Value, env: dict[int, Tensor]) -> Tensor:
         return self._constants[id(value)] if value.const is not None else env[id(value)]
 
-    def _step(self, node: Node, operands: list[Tensor], env: dict[int, Tensor]) -> Tensor:
+    def _step(self, node: Node, operands: list[Tensor]) -> Tensor:
         if node in self._silu:
-            x, sigmoid = self._silu[node], _sigmoid_operand(node)
+            x, sigmoid = node.inputs
             assert x.quant is not None
             assert sigmoid.quant is not None
             assert node.output.quant is not None
@@ -88,10 +88,6 @@ def is_fused_silu(node: Node) -> bool:
         return False
     producer = node.inputs[1].producer
     return producer is not None and producer.op.name == "sigmoid" and producer.inputs[0] is node.inputs[0]
-
-
-def _sigmoid_operand(node: Node) -> Value:
-    return node.inputs[1]
 
 
 def _fast_layout(x: Tensor) -> Tensor:

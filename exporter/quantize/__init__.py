@@ -7,7 +7,13 @@ from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
 from exporter.quantize.assign import Plan, apply_plan, make_plan
 from exporter.quantize.calibrate import Ranges
-from exporter.quantize.legalize import float_borders, isolate_float, requantize_joined, split_silu
+from exporter.quantize.legalize import (
+    float_borders,
+    isolate_float,
+    requantize_pinned,
+    separate_constants,
+    split_silu,
+)
 
 IO = ("float", "int8", "uint8")
 
@@ -22,7 +28,8 @@ def quantize(
     """
     split_silu(graph)
     islands = isolate_float(graph)
-    requantize_joined(graph)
+    separate_constants(graph)
+    requantize_pinned(graph)
     if plan is None:
         assert ranges is not None
         plan = make_plan(graph, ranges)
@@ -47,7 +54,7 @@ def _float_io(graph: Graph) -> None:
 
 def _uint8_io(graph: Graph) -> None:
     """uint8 codes are int8 codes + 128: a shift on the way in and one on the way out, at the same scale."""
-    first = graph.nodes[0]
+    first = graph.nodes[0] if graph.nodes else None
     for value in graph.inputs:
         quant = value.quant
         assert quant is not None

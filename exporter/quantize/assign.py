@@ -20,9 +20,10 @@ from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.ops import Scale
 from exporter.ir.quant import QuantParams, fp16_grid
 from exporter.quantize.calibrate import Ranges
+from exporter.quantize.legalize import is_integer
 
 Plan = dict[str, QuantParams]
-"""Value name -> parameters, for every activation, weight and constant operand. Biases are derived."""
+"""Value name -> parameters, in graph order, for every activation, weight and constant operand. Biases are derived."""
 
 MOST_JOINED = 16.0
 """Ranges further apart than this may not share one quantised tensor (DESIGN.md §3, trap 9)."""
@@ -45,7 +46,7 @@ def make_plan(graph: Graph, ranges: Ranges) -> Plan:
     for group in groups:
         plan.update(_group_params(group, ranges))
     for node in graph.nodes:
-        if not _is_integer(node):
+        if not is_integer(node):
             continue
         if node.op.data_inputs == 1:
             x, weight, bias = node.inputs
@@ -57,7 +58,7 @@ def make_plan(graph: Graph, ranges: Ranges) -> Plan:
                 if value.const is not None and value.name not in plan:
                     plan[value.name] = constant_params(_tensor(value))
     _widen(graph, plan, groups)
-    return plan
+    return {v.name: plan[v.name] for v in graph.values() if v.name in plan}
 
 
 def apply_plan(graph: Graph, plan: Plan) -> None:
@@ -66,7 +67,8 @@ def apply_plan(graph: Graph, plan: Plan) -> None:
     Raises DataError when the plan does not fit the graph, naming the values.
     """
     wanted = {v.name: v for v in [*_quantised_values(graph), *_constants(graph)]}
-    missing = [name for name, value in wanted.items() if not _fits(plan.get(name), value)]
+    weights = {node.inputs[1].name for node in _weighted(graph)}
+    missing = [name for name, value in wanted.items() if not _fits(plan.get(name), value, name in weights)]
     if missing:
         raise DataError(
             f"the plan lacks {len(missing)} of {len(wanted)} values",
@@ -74,12 +76,19 @@ def apply_plan(graph: Graph, plan: Plan) -> None:
             why="it was made for another model, size or version",
             try_="calibrate again (leave --plan out)",
         )
+    if broken := [*_broken_rules(graph, plan), *_clipped(graph, plan)]:
+        raise DataError(
+            f"the plan cannot hold for {len(broken)} of {len(wanted)} values",
+            where=[*broken[:8], *(["…"] if len(broken) > 8 else [])],
+            why="it was edited by hand, or made for other weights",
+            try_="undo the edit, or calibrate again (leave --plan out)",
+        )
     for name, value in wanted.items():
         if value.const is None:
             value.quant = plan[name]
     done: dict[int, Value] = {}
     for node in graph.nodes:
-        if not _is_integer(node):
+        if not is_integer(node):
             continue
         for index, value in enumerate(list(node.inputs)):
             if value.const is not None and value.quant is None and not (node.op.data_inputs == 1 and index == 2):
@@ -89,13 +98,37 @@ def apply_plan(graph: Graph, plan: Plan) -> None:
             _derive_bias(graph, node)
 
 
-def _fits(params: QuantParams | None, value: Value) -> bool:
-    """Whether a plan's parameters can be those of `value`: int8, one scale, or one for each slice of a constant."""
+def _fits(params: QuantParams | None, value: Value, is_weight: bool) -> bool:
+    """Whether a plan's parameters can be those of `value`: int8, one scale, or one for each output channel."""
     if params is None or params.dtype != "int8":
         return False
-    if params.axis is None:
-        return True
-    return value.const is not None and params.axis == 0 and len(params.scale) == value.shape[0]
+    if not is_weight:
+        return params.axis is None
+    return params.axis == 0 and len(params.scale) == value.shape[0]
+
+
+def _broken_rules(graph: Graph, plan: Plan) -> Iterable[str]:
+    """Results of same-scale ops whose operands have other parameters, and of fixed ones that have not theirs."""
+    for node in filter(is_integer, graph.nodes):
+        name = node.output.name
+        if node.op.scale is Scale.FIXED and plan[name] != node.op.fixed:
+            assert node.op.fixed is not None
+            scale, zero_point = node.op.fixed.scale[0], node.op.fixed.zero_point
+            yield f"{name}: the scale of a {node.op.name} is {scale}, its zero point {zero_point}, by the specification"
+        if node.op.scale is Scale.SAME:
+            for other in dict.fromkeys(v.name for v in node.inputs if plan[v.name] != plan[name]):
+                yield f"{name}: a {node.op.name} has the parameters of its operand {other}"
+
+
+def _clipped(graph: Graph, plan: Plan) -> Iterable[str]:
+    """Weights beyond code 127, and biases beyond BIAS_LIMIT: the scale is too small for them."""
+    for node in _weighted(graph):
+        x, weight, bias = node.inputs
+        scale = torch.tensor(plan[weight.name].scale, dtype=torch.float64)
+        if (_tensor(weight).flatten(1).abs().amax(1).double() > 127.5 * scale).any():
+            yield f"{weight.name}: its weights exceed 127 times the scale"
+        elif (_tensor(bias).abs().double() / (scale * plan[x.name].scale[0])).round().gt(BIAS_LIMIT).any():
+            yield f"{weight.name}: {bias.name} exceeds 2^30 times the product of this scale and that of {x.name}"
 
 
 # --- parameters -------------------------------------------------------------------------------------------------------
@@ -171,7 +204,7 @@ def _reach(value: Value, ranges: Ranges) -> tuple[float, float]:
     """The range of a value that same-scale ops may have made."""
     known = _known_range(value, ranges)
     found = [known[1]] if known else []
-    if value.producer and value.producer.op.scale is Scale.SAME:
+    if value.producer and (value.producer.op.scale is Scale.SAME or value.producer.op.name == "dequantize"):
         found += [_reach(v, ranges) for v in value.producer.inputs]
     if not found:
         raise DataError(f"no range for {value.name}", try_="calibrate again (leave --plan out)")
@@ -179,19 +212,28 @@ def _reach(value: Value, ranges: Ranges) -> tuple[float, float]:
 
 
 def _refuse_wide_joins(group: list[Value], found: Ranges) -> None:
-    """Boxes and scores that share one tensor share one scale, and the scores become 0 (DESIGN.md §3, trap 9)."""
-    widths = {name: high - low for name, (low, high) in found.items() if high > low}
-    if len(widths) < 2 or max(widths.values()) <= MOST_JOINED * min(widths.values()):
+    """Boxes and scores that share one tensor share one scale, and the scores become 0 (DESIGN.md §3, trap 9).
+
+    Codes always reach zero, so a range is as wide as it is with zero in it. A pad's value may be narrower than the
+    tensor around it: it comes back within half a step, as any element does.
+    """
+    widths = {name: max(high, 0.0) - min(low, 0.0) for name, (low, high) in found.items() if low < 0 or high > 0}
+    fills = {v.name for v in group if v.producer and v.producer.op.name == "pad"}
+    wide = max(widths, key=lambda n: widths[n], default="")
+    narrow = min(widths.keys() - fills, key=lambda n: (widths[n], n), default=wide)
+    if not widths or widths[wide] <= MOST_JOINED * widths[narrow]:
         return
-    narrow, wide = min(widths, key=lambda n: widths[n]), max(widths, key=lambda n: widths[n])
-    joins = [str(v.producer.source) for v in group if v.producer and v.producer.op.name == "concat"]
+    joins = [v.producer for v in group if v.producer and v.producer.op.name == ("pad" if wide in fills else "concat")]
+    kind = "pad" if wide in fills else "concat"
     raise AccuracyError(
-        f"a concat would join ranges {widths[wide] / widths[narrow]:.0f}x apart in one int8 tensor",
-        where=[f"concat  {place}" for place in joins]
+        f"a {kind} would join ranges {widths[wide] / widths[narrow]:.0f}x apart in one int8 tensor",
+        where=[f"{kind}  {node.source}" for node in joins]
         + [f"{name}  [{found[name][0]:.4g}, {found[name][1]:.4g}]" for name in (narrow, wide)],
         why=f"they would share one scale: {narrow} keeps {max(1, round(255 * widths[narrow] / widths[wide]))} of 256 "
         f"codes (the limit is {MOST_JOINED:.0f}x)",
-        try_="return the tensors as separate outputs, and join them in the app",
+        try_="pad with a value of the tensor's own range (-inf ahead of a max pool)"
+        if kind == "pad"
+        else "return the tensors as separate outputs, and join them in the app",
     )
 
 
@@ -203,7 +245,7 @@ def _widen(graph: Graph, plan: Plan, groups: list[list[Value]]) -> None:
     """
     group_of = {v.name: group for group in groups for v in group}
     for node in graph.nodes:
-        if not _is_integer(node) or node.op.scale is not Scale.FREE:
+        if not is_integer(node) or node.op.scale is not Scale.FREE:
             continue
         scales = [max(plan[v.name].scale) for v in node.inputs if v.name in plan]
         factor = math.prod(scales) if node.op.name in ("conv2d", "linear", "mul") else max(scales)
@@ -214,26 +256,24 @@ def _widen(graph: Graph, plan: Plan, groups: list[list[Value]]) -> None:
 
 
 # --- structure --------------------------------------------------------------------------------------------------------
-def _is_integer(node: Node) -> bool:
-    """Whether the node works on codes: everything but dequantize and the ops between dequantize and quantize."""
-    if node.op.name in ("dequantize", "quantize"):
-        return False
-    return not any(v.producer is not None and v.producer.op.name == "dequantize" for v in node.inputs)
-
-
 def _quantised_values(graph: Graph) -> Iterable[Value]:
     """Activations that carry codes: graph inputs, results of integer nodes and of quantize."""
     yield from graph.inputs
     for node in graph.nodes:
-        if _is_integer(node) or node.op.name == "quantize":
+        if is_integer(node) or node.op.name == "quantize":
             yield from node.outputs
 
 
 def _constants(graph: Graph) -> Iterable[Value]:
     """Weights and constant operands of integer nodes. Biases are derived."""
     for node in graph.nodes:
-        if _is_integer(node):
+        if is_integer(node):
             yield from (v for v in node.inputs[: 2 if node.op.data_inputs == 1 else None] if v.const is not None)
+
+
+def _weighted(graph: Graph) -> list[Node]:
+    """Integer nodes with a weight and a bias."""
+    return [node for node in graph.nodes if is_integer(node) and node.op.data_inputs == 1]
 
 
 def _groups(graph: Graph) -> list[list[Value]]:
@@ -247,7 +287,7 @@ def _groups(graph: Graph) -> list[list[Value]]:
 
     values = list(_quantised_values(graph))
     for node in graph.nodes:
-        if node.op.scale is Scale.SAME and _is_integer(node):
+        if node.op.scale is Scale.SAME and is_integer(node):
             values += [v for v in node.inputs if v.const is not None]
             for value in node.inputs:
                 parent[root(id(value))] = root(id(node.output))

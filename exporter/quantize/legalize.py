@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+import torch.nn.functional as F
+
 from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.ops import Scale
 from exporter.ir.quant import QuantParams
@@ -47,20 +52,76 @@ def float_reason(node: Node) -> str:
         count = node.inputs[0].numel // node.output.numel
         if count > LONGEST_MEAN:
             return f"an int8 mean of {count} elements along the innermost axis overflows in XNNPACK"
+    if node.op.name == "resize_nearest":
+        for source, target in zip(node.inputs[0].shape[2:], node.attrs["size"], strict=True):
+            if _samples_otherwise(source, target):
+                return f"an int8 resize from {source} to {target} samples other pixels than PyTorch's float index"
     return ""
 
 
-def requantize_joined(graph: Graph) -> None:
-    """A concat's operands share one set of parameters: those that cannot (fixed scale, or the graph's own input) go
-    through a `quantize` of their own, unless all operands are pinned alike.
+def _samples_otherwise(source: int, target: int) -> bool:
+    """Whether floor(i * in / out), exact in int8, is not what torch's float32 index rounds to (21 to 69 is one case).
+
+    The float kernel computes as torch does: ATen/native/UpSample.h (nearest_neighbor_compute_source_index).
     """
-    for node in [n for n in graph.nodes if n.op.name == "concat"]:
+    exact = torch.arange(target) * source // target
+    pixels = torch.arange(source, dtype=torch.float32).reshape(1, 1, 1, -1)
+    return not torch.equal(F.interpolate(pixels, (1, target), mode="nearest").flatten().long(), exact)
+
+
+def separate_constants(graph: Graph) -> None:
+    """A constant that serves in several roles (weight, operand in codes, operand of a float island) becomes one value
+    for each: their parameters differ, and a plan knows values by name.
+    """
+    copies: dict[tuple[int, str], Value] = {}
+    roles: dict[int, str] = {}
+    for node in graph.nodes:
+        for index, value in enumerate(list(node.inputs)):
+            if value.const is None or (role := _role(node, index)) == "bias":
+                continue
+            if role != roles.setdefault(id(value), role):
+                key = id(value), role
+                if key not in copies:
+                    copies[key] = graph.constant(value.name, value.const)
+                graph.set_input(node, index, copies[key])
+
+
+def _role(node: Node, index: int) -> str:
+    if not is_integer(node):
+        return "float"
+    return (
+        ("codes" if node.op.data_inputs is None else "weight") if index < 2 or node.op.data_inputs is None else "bias"
+    )
+
+
+def is_integer(node: Node) -> bool:
+    """Whether the node works on codes: everything but dequantize and the ops between dequantize and quantize."""
+    if node.op.name in ("dequantize", "quantize"):
+        return False
+    return not any(v.producer is not None and v.producer.op.name == "dequantize" for v in node.inputs)
+
+
+def requantize_pinned(graph: Graph) -> None:
+    """Operands that cannot take the parameters of a same-scale op go through a `quantize` of their own.
+
+    A concat's operands share one set of parameters: those that are pinned (fixed scale, or the graph's own input) are
+    requantised, unless all are pinned alike. A pad whose value leaves a fixed range is the other case.
+    """
+    for node in [n for n in graph.nodes if n.op.name in ("concat", "pad")]:
         pins = [_pinned(v) for v in node.inputs]
-        if len(set(pins)) == 1:
+        if _holds(pins[0], node.attrs["value"]) if node.op.name == "pad" else len(set(pins)) == 1:
             continue
         for index, (value, pin) in enumerate(zip(list(node.inputs), pins, strict=True)):
             if pin is not None:
                 graph.set_input(node, index, graph.emit("quantize", [value], source=node.source, at=node))
+
+
+def _holds(pin: QuantParams | Value | None, fill: float) -> bool:
+    """Whether pinned parameters reach a pad's value to within one step, as a sigmoid's reach its own 1.0."""
+    if not isinstance(pin, QuantParams) or not math.isfinite(fill):
+        return True
+    low, high = pin.range
+    return low - pin.scale[0] <= fill <= high + pin.scale[0]
 
 
 def _pinned(value: Value) -> QuantParams | Value | None:
@@ -75,7 +136,7 @@ def _pinned(value: Value) -> QuantParams | Value | None:
 
 def float_borders(graph: Graph) -> None:
     """Float inputs and outputs: quantize behind each input, dequantize before each output."""
-    first = graph.nodes[0]
+    first = graph.nodes[0] if graph.nodes else None
     for value in graph.inputs:
         codes = graph.emit("quantize", [value], name=f"{value.name}/codes", at=first)
         assert codes.producer is not None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from exporter.build import count
 from exporter.inputs import source_name
+from exporter.ir.graph import Graph
 from exporter.verify.results import CalibrationFacts, Report
 from exporter.verify.runtimes.timing import processor
 
@@ -19,7 +19,6 @@ PACKAGES = ("edge-export", "torch", "ai-edge-litert", "numpy", "flatbuffers", "p
 def describe(run: Pipeline) -> Report:
     """The report of `run`, after its verify stage."""
     recipe, inputs = run.recipe, run.inputs
-    parameters, macs = count(inputs.module, recipe.preprocess.size) if len(inputs.example) == 1 else (0, 0)
     return Report(
         model=recipe.model,
         title=recipe.title,
@@ -28,8 +27,8 @@ def describe(run: Pipeline) -> Report:
         target=recipe.targets[0],
         weights=inputs.weights,
         random_weights=inputs.random_weights,
-        parameters=parameters,
-        macs=macs,
+        parameters=sum(p.numel() for p in inputs.module.parameters()),
+        macs=multiply_accumulates(run.graph),
         input_shapes={v.name: v.shape for v in run.graph.inputs},
         output_shapes={n: v.shape for n, v in zip(run.graph.output_names, run.graph.outputs, strict=True)},
         calibration=_calibration(run),
@@ -39,6 +38,12 @@ def describe(run: Pipeline) -> Report:
         processor=processor(),
         command=run.command,
     )
+
+
+def multiply_accumulates(graph: Graph) -> int:
+    """Of the convolutions and linear layers in one inference."""
+    weighted = [n for n in graph.nodes if n.op.name in ("conv2d", "linear")]
+    return sum(node.output.numel * (node.inputs[1].numel // node.inputs[1].shape[0]) for node in weighted)
 
 
 def versions() -> dict[str, str]:

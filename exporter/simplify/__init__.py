@@ -34,13 +34,16 @@ PASSES: tuple[Pass, ...] = (
 
 
 def simplify(graph: Graph) -> Graph:
-    """Run every pass in order on `graph`, in place, and check the invariants after each."""
+    """Run every pass in order on `graph`, in place; check the invariants and the outputs' shapes after each."""
     done: list[str] = []
+    shapes = [value.shape for value in graph.outputs]
     for run in PASSES:
         try:
             run(graph)
             graph.prune()
             check(graph)
+            if (now := [value.shape for value in graph.outputs]) != shapes:
+                raise InvariantError(f"the outputs had the shapes {shapes}, now {now}")
         except InvariantError as error:
             raise InvariantError(f"pass {run.__name__} (after {', '.join(done) or 'capture'}): {error}") from None
         done.append(run.__name__)

@@ -27,7 +27,7 @@ def move_scalars(graph: Graph) -> None:
         if not path:
             continue
         target = path[-1].inputs[0]
-        if not _absorbs(graph, target) and target.numel >= node.output.numel:
+        if not _starts_at_convolution(graph, target) and target.numel >= node.output.numel:
             continue
         constant = next(v for v in node.inputs if v.const is not None)
         if constant.shape:  # [1, 1, 1, 1] would raise the rank of the target
@@ -52,7 +52,7 @@ def _path_up(graph: Graph, value: Value, factor: float) -> list[Node]:
     return path
 
 
-def _absorbs(graph: Graph, value: Value) -> bool:
+def _starts_at_convolution(graph: Graph, value: Value) -> bool:
     """Whether the chain of mul and add per channel above `value` starts at a convolution of its own."""
     while graph.only_consumer(value) is not None and value.producer is not None:
         if value.producer.op.name in ("conv2d", "linear"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 
 from exporter.ir.graph import Graph, Node, Value
 
@@ -53,7 +53,7 @@ def _lower_rank(graph: Graph, node: Node) -> None:
     if len(runs) == len(perm):
         return
     order = sorted(range(len(runs)), key=lambda i: runs[i][0])
-    merged = tuple(_product(shape[d] for d in runs[i]) for i in order)
+    merged = tuple(math.prod(shape[d] for d in runs[i]) for i in order)
     low = graph.emit("reshape", node.inputs, source=node.source, at=node, shape=merged)
     new_perm = tuple(order.index(i) for i in range(len(runs)))
     moved = graph.emit("transpose", [low], source=node.source, at=node, perm=new_perm)
@@ -100,13 +100,6 @@ def _tokens_to_map(graph: Graph, node: Node) -> bool:
 
 def _made_by(value: Value, op: str) -> bool:
     return value.producer is not None and value.producer.op.name == op
-
-
-def _product(sizes: Iterable[int]) -> int:
-    result = 1
-    for size in sizes:
-        result *= size
-    return result
 
 
 def _replace(graph: Graph, node: Node, new: Value) -> None:

@@ -38,7 +38,8 @@ def _slices(graph: Graph, stacked: Value, dim: int, before: Node) -> list[Value]
         parts = _slices(graph, x, dim, before)
         if parts is None or w.const is None or w.numel not in (1, len(parts)) or w.const.dim() > len(stacked.shape):
             return None
-        if w.numel > 1 and w.shape[dim - len(stacked.shape)] != w.numel:
+        place = dim - len(stacked.shape)  # from the end, as operands broadcast
+        if w.numel > 1 and (w.const.dim() < -place or w.shape[place] != w.numel):
             return None
         weights = w.const.reshape(-1).expand(len(parts))
         return [
@@ -64,7 +65,7 @@ def _slices(graph: Graph, stacked: Value, dim: int, before: Node) -> list[Value]
 
 def _count(node: Node, x: Value) -> float | None:
     """c when `node` is `x * c` with a scalar constant c."""
-    if node.op.name != "mul":
+    if node.op.name != "mul" or node.output.shape != x.shape:  # a [1, ..., 1] constant may raise the rank
         return None
     other = node.inputs[1] if node.inputs[0] is x else node.inputs[0]
     return float(other.const.item()) if other.const is not None and other.numel == 1 else None

@@ -24,7 +24,8 @@ class SnrMeter:
         difference = (reference - result).double()
         signal, noise = float(reference.double().square().sum()), float(difference.square().sum())
         self.signal, self.noise = self.signal + signal, self.noise + noise
-        self.max_error = max(self.max_error, float(difference.abs().max()))
+        largest = float(difference.abs().max())
+        self.max_error = largest if math.isnan(largest) else max(self.max_error, largest)
         self.each.append(decibel(signal, noise))
 
     def result(self) -> Snr:
@@ -53,8 +54,10 @@ class CodeMeter:
 
 
 def decibel(signal: float, noise: float) -> float:
-    """10·log10(signal / noise); infinite without noise, minus infinite without signal. NaN counts as no signal."""
-    if math.isnan(noise) or signal == 0:
+    """10·log10(signal / noise); infinite without noise, minus infinite without signal or with infinite noise."""
+    if not math.isfinite(noise):
+        return -math.inf
+    if signal == 0:
         return -math.inf if noise else math.inf
     return math.inf if noise == 0 else 10 * math.log10(signal / noise)
 

@@ -98,7 +98,10 @@ def file_facts(path: Path, precision: str, islands: Mapping[str, str]) -> FileFa
 
 
 def _is_border(file: TFLiteFile, op: FileOp) -> bool:
-    return op.name in BORDERS and (op.inputs[0] in file.inputs or op.outputs[0] in file.outputs)
+    """A conversion at the model's own float or uint8 input or output; those of a float island are not."""
+    source, result = op.inputs[0], op.outputs[0]
+    into = op.name == "QUANTIZE" and source in file.inputs and file.tensors[source].dtype != "int8"
+    return into or (op.name in BORDERS and result in file.outputs and file.tensors[result].dtype != "int8")
 
 
 def _works_on_floats(file: TFLiteFile, op: FileOp) -> bool:

@@ -24,6 +24,8 @@ from exporter.verify.runtimes.litert_profile import NoProfile, profile
 TIMED_SECONDS, FEWEST_RUNS, MOST_RUNS = 1.0, 5, 50
 """Latency: as many runs as fit into about a second."""
 PROFILE_RUNS = 5
+DROWNED = 6.0
+"""SNR in dB below which an int8 output is called out: the error is half the signal or more."""
 TOP_OPS = 8
 
 
@@ -73,7 +75,7 @@ def verify_tflite(
         int8_snr=tuple(m.result() for m in int8.snr) if int8 else (),
         latency=latency,
         files=facts,
-        warnings=tuple(_dead_outputs(int8)) if int8 else (),
+        warnings=(*_dead_outputs(int8), *_drowned_outputs(int8)) if int8 else (),
     )
     return result.model_copy(update={"gates": judge(result, gates)})
 
@@ -81,7 +83,8 @@ def verify_tflite(
 @torch.no_grad()
 def reference_outputs(module: nn.Module, sample: Sequence[Tensor]) -> list[Tensor]:
     """Eager PyTorch's outputs, flattened in order."""
-    return [leaf for leaf in tree_leaves(module(*sample)) if isinstance(leaf, Tensor)]
+    inputs = (x.clone() for x in sample)  # a model may write to them
+    return [leaf for leaf in tree_leaves(module(*inputs)) if isinstance(leaf, Tensor)]
 
 
 class _Comparison:
@@ -120,6 +123,16 @@ def _dead_outputs(comparison: _Comparison) -> list[str]:
         f"output {name} has one code on every sample: it carries no information in int8"
         for name, seen, meter in zip(comparison.graph.output_names, comparison.seen, comparison.codes, strict=True)
         if meter is not None and len(seen) < 2
+    ]
+
+
+def _drowned_outputs(comparison: _Comparison) -> list[str]:
+    rows = [meter.result() for meter in comparison.snr]
+    return [
+        f"output {row.output} keeps {row.pooled:.1f} dB in int8: its error is about as large as its signal. "
+        "Calibrate on more typical pictures, try other --ranges, or set gates.int8_snr to refuse such a file"
+        for row in rows
+        if row.pooled is not None and row.pooled < DROWNED
     ]
 
 

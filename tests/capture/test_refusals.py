@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from parity import captured, check_float, image
 from torch import nn
 
+from exporter.capture.aten import ATEN
 from exporter.errors import UnsupportedError
 
 X = image(1, 3, 8, 8)
@@ -140,3 +141,76 @@ def test_a_module_in_training_mode_is_exported_in_eval_mode():
     before = model[1].running_mean.clone()
     assert check_float(model, X).ops == ["CONV_2D"]
     assert torch.equal(model[1].running_mean, before)
+
+
+# --- what only some calls of an op ask for ----------------------------------------------------------------------------
+def computed_bias(x):
+    return F.conv2d(x, torch.ones(3, 3, 1, 1), x.mean((0, 2, 3)))
+
+
+def computed_norm(x):
+    return F.batch_norm(x, torch.zeros(3), torch.ones(3), x.mean((0, 2, 3)))
+
+
+REFUSED = {
+    "convolution without batch": (lambda x: F.conv2d(x.squeeze(0), torch.ones(2, 3, 1, 1)), "an input of rank 3"),
+    "max pool without batch": (lambda x: F.max_pool2d(x.squeeze(0), 2), "an input of rank 3"),
+    "average pool without batch": (lambda x: F.avg_pool2d(x.squeeze(0), 2), "an input of rank 3"),
+    "adaptive pool without batch": (lambda x: F.adaptive_avg_pool2d(x.squeeze(0), 1), "an input of rank 3"),
+    "computed bias": (computed_bias, "the bias is computed from the input"),
+    "computed norm": (computed_norm, "a parameter is computed from the input"),
+    "bits as integers": (lambda x: x.view(torch.int32), "the bits read as torch.int32"),
+    "softmax in float64": (lambda x: x.softmax(1, dtype=torch.float64), "dtype=torch.float64"),
+    "sum in float64": (lambda x: x.sum(1, dtype=torch.float64), "dtype=torch.float64"),
+    "mean in float64": (lambda x: x.mean(1, dtype=torch.float64), "dtype=torch.float64"),
+    "dropout": (lambda x: F.dropout(x, 0.5), "dropout with training=True"),
+    "dropout of channels": (lambda x: F.dropout2d(x, 0.5), "dropout with training=True"),
+    "dropout in a functionalised program": (
+        lambda x: F.dropout(x * 2, 0.5) + x.mul_(2.0),
+        "dropout with training=True",
+    ),
+    "random numbers": (lambda x: x + torch.randn(1, 3, 8, 8), "random: other numbers at every call"),
+    "random numbers like the input": (lambda x: x + torch.rand_like(x), "random: other numbers at every call"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_one_row_says_where_and_why(name):
+    model, reason = REFUSED[name]
+    with pytest.raises(UnsupportedError) as caught:
+        captured(model, X)
+    (place,) = (place for place in caught.value.where if reason in place)
+    assert f"{HERE}:" in place
+
+
+def test_random_numbers_of_a_stored_generator_are_refused_at_their_line():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.source = torch.Generator()
+
+        def forward(self, x):
+            return x + torch.randn(x.shape, generator=self.source)  # unsupported
+
+    with pytest.raises(UnsupportedError) as caught:
+        captured(Noisy(), X)
+    (place,) = caught.value.where
+    assert place.startswith("randn")
+    assert f"{HERE}:{line_of(Noisy)}" in place
+    assert place.endswith("random: other numbers at every call")
+
+
+def test_an_unforeseen_call_is_an_offender_with_the_exceptions_text(monkeypatch):
+    def surprised(b, x):
+        raise IndexError("no dim 7\nsecond line")
+
+    monkeypatch.setitem(ATEN, "relu", surprised)
+    with pytest.raises(UnsupportedError) as caught:
+        captured(lambda x: torch.erf(x.relu()), X)
+    assert caught.value.where[0].endswith("IndexError: no dim 7")
+    assert [place.split()[0] for place in caught.value.where] == ["relu", "erf"]
+
+
+@pytest.mark.parametrize("model", [lambda x: F.dropout(x, 0.0).relu(), lambda x: x.softmax(1, dtype=torch.float32)])
+def test_what_changes_nothing_is_not_refused(model):
+    assert len(check_float(model, X).ops) == 1

@@ -11,7 +11,7 @@ from torch import nn
 from exporter.ir.check import check
 from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
-from exporter.quantize.legalize import isolate_float, requantize_joined, split_silu
+from exporter.quantize.legalize import isolate_float, requantize_pinned, split_silu
 
 X = image(1, 3, 8, 8, low=-3, high=3)
 
@@ -77,7 +77,7 @@ def test_islands_next_to_each_other():
     assert len(islands) == 3
 
 
-# --- requantize_joined ------------------------------------------------------------------------------------------------
+# --- requantize_pinned ------------------------------------------------------------------------------------------------
 JOINS = {
     "a sigmoid": (lambda x: torch.cat([x.sigmoid(), x * 2], 1), 1),
     "two sigmoids": (lambda x: torch.cat([x.sigmoid(), (x * 2).sigmoid()], 1), 0),
@@ -95,6 +95,6 @@ JOINS = {
 def test_operands_that_cannot_share_are_requantised(name):
     model, count = JOINS[name]
     graph = simplified(model, X)
-    requantize_joined(graph)
+    requantize_pinned(graph)
     check(graph)
     assert ops(graph).count("quantize") == count

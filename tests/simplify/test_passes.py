@@ -38,6 +38,16 @@ def test_a_failing_pass_names_itself_and_those_before_it(monkeypatch):
     assert "relu(" in text
 
 
+def test_a_pass_that_changes_the_shape_of_an_output_names_itself(monkeypatch):
+    def flattens(graph: Graph) -> None:
+        (output,) = graph.outputs
+        graph.set_outputs({"output": graph.emit("reshape", [output], shape=(output.numel,))})
+
+    monkeypatch.setattr(exporter.simplify, "PASSES", (flattens,))
+    with pytest.raises(InvariantError, match=r"pass flattens .*had the shapes \[\(1, 3\)\], now \[\(3,\)\]"):
+        simplify(captured(torch.relu, image(1, 3)))
+
+
 def test_simplifying_twice_changes_nothing():
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(16, 3)

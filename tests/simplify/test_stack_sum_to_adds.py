@@ -54,11 +54,14 @@ STAYS = {
     "kept dim": lambda a, b: torch.stack([a, b], -1).sum(-1, keepdim=True),
     "more dims": lambda a, b: torch.stack([a, b], -1).sum((-1, -2)),
     "thick slices": lambda a, b: torch.cat([a, b], 1).sum(1),
-    "weights along another dim": lambda a, b: (torch.stack([a, b], 1) * torch.linspace(1, 2, 5)).sum(1),
+    "weights along another dim": lambda a, b: (torch.stack([a, b], 1) * torch.linspace(1, 2, 2)).sum(1),
+    "weights of lower rank than the dim": lambda a, b: (torch.stack([a, b], 1) * torch.tensor([0.5, 2.0])).sum(1),
+    "a count that raises the rank": lambda a, b: torch.stack([a, b], -1).mean(-1) * torch.full((1,) * 5, 2.0),
     "another factor": lambda a, b: torch.stack([a, b], -1).mean(-1) * 3.0,
 }
 
 
 @pytest.mark.parametrize("name", STAYS)
 def test_declines(name):
-    assert {"concat", "mean"} <= set(applied(STAYS[name], A, B))
+    a, b = A[..., :2], B[..., :2]  # as wide as there are weights in a pair
+    assert {"concat", "mean"} <= set(applied(STAYS[name], a, b))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, pair
+from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, pair, refuse_other_dtype, require_batch
 from exporter.ir.graph import Value
 
 
@@ -15,8 +15,8 @@ def conv2d(
     stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
 ) -> Value:  # fmt: skip
     """Padding `same` is torch's: the larger half at the end."""
-    if weight.const is None:
-        raise Unsupported("the weight is computed from the input")
+    require_batch(x)
+    _require_constants(weight, bias)
     k, d = weight.shape[2:], pair(dilation)
     if isinstance(padding, str):
         total = [d[i] * (k[i] - 1) if padding == "same" else 0 for i in (0, 1)]
@@ -43,8 +43,7 @@ def convolution(
 
 @aten("linear")
 def linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:
-    if weight.const is None:
-        raise Unsupported("the weight is computed from the input")
+    _require_constants(weight, bias)
     return b.emit("linear", x, weight, bias or b.absent(0.0, weight), activation="none")
 
 
@@ -52,7 +51,15 @@ def linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Va
 def addmm(b: Builder, bias: Value, x: Value, weight: Value, beta: float = 1, alpha: float = 1) -> Value:
     if weight.const is None or beta != 1 or alpha != 1:
         raise Unsupported("only bias + x @ constant")
+    if len(bias.shape) != 1 or bias.shape[0] != weight.shape[1]:
+        raise Unsupported(f"a bias of shape {list(bias.shape)}: only one number per column")
     return linear(b, x, b.constant(weight.const.t().contiguous()), bias)
+
+
+def _require_constants(weight: Value, bias: Value | None) -> None:
+    for role, value in (("weight", weight), ("bias", bias)):
+        if value is not None and value.const is None:
+            raise Unsupported(f"the {role} is computed from the input")
 
 
 @aten("batch_norm")
@@ -62,6 +69,8 @@ def batch_norm(
 ) -> Value:  # fmt: skip
     if training or mean is None:
         raise Unsupported("BatchNorm without running statistics")
+    if any(v is not None and v.const is None for v in (weight, bias, mean, var)):
+        raise Unsupported("a parameter is computed from the input")
     weight = weight or b.absent(1.0, mean)
     bias = bias or b.absent(0.0, mean)
     return b.emit("batch_norm", x, weight, bias, mean, var, eps=eps)
@@ -167,5 +176,6 @@ def clamp_min(b: Builder, x: Value, low: float) -> Value:
 
 
 @aten("softmax", "_softmax")
-def softmax(b: Builder, x: Value, dim: int, *_: Any) -> Value:
+def softmax(b: Builder, x: Value, dim: int, dtype: Any = None) -> Value:
+    refuse_other_dtype(x, dtype)
     return b.emit("softmax", x, dim=dim_of(dim, x))

@@ -16,7 +16,9 @@ def _reshape(b: Builder, x: Value, shape: Sequence[int]) -> Value:
 
 
 @aten("view", "reshape", "_unsafe_view")
-def view(b: Builder, x: Value, shape: Sequence[int]) -> Value:
+def view(b: Builder, x: Value, shape: Sequence[int] | torch.dtype) -> Value:
+    if isinstance(shape, torch.dtype):
+        raise Unsupported(f"the bits read as {shape}")
     return _reshape(b, x, shape)
 
 

@@ -20,8 +20,6 @@ NOISE = frozenset(
         "clone",
         "contiguous",
         "detach",
-        "dropout",
-        "feature_dropout",
         "lift_fresh_copy",
         "sym_constrain_range_for_size",
     ]
@@ -80,6 +78,18 @@ class Builder:
             return self.constant(value)
         promotes = value.dtype is not torch.float32 and not (value.shape and value.dtype.is_floating_point)
         return self.constant(value.const.float()) if value.const is not None and promotes else value
+
+
+def refuse_other_dtype(x: Value, dtype: Any) -> None:
+    """`dtype=` asks for the computation in another precision; the bool of a decomposed spelling asks for nothing."""
+    if isinstance(dtype, torch.dtype) and dtype is not x.dtype:
+        raise Unsupported(f"dtype={dtype}: only that of the input, {x.dtype}")
+
+
+def require_batch(x: Value) -> None:
+    """Layers on images also take [C, H, W]; our ops take [N, C, H, W] only."""
+    if len(x.shape) != 4:
+        raise Unsupported(f"an input of rank {len(x.shape)}: only [N, C, H, W]")
 
 
 def pair(x: int | Sequence[int]) -> tuple[int, int]:

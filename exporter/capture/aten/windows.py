@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from exporter.capture.aten.arithmetic import mul
-from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, pair
+from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, pair, refuse_other_dtype, require_batch
 from exporter.ir.graph import Value
 
 
@@ -16,6 +16,7 @@ from exporter.ir.graph import Value
 def max_pool2d(
     b: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil: bool = False
 ) -> Value:
+    require_batch(x)
     ph, pw = pair(padding)
     if ceil or pair(dilation) != (1, 1):
         raise Unsupported("ceil_mode or dilation")
@@ -34,6 +35,7 @@ def avg_pool2d(
     b: Builder, x: Value, kernel_size: Any, stride: Any = (), padding: Any = 0, ceil: bool = False,
     count_include_pad: bool = True, divisor: int | None = None,
 ) -> Value:  # fmt: skip
+    require_batch(x)
     ph, pw = pair(padding)
     if ceil or divisor is not None:
         raise Unsupported("ceil_mode or divisor_override")
@@ -47,6 +49,7 @@ def avg_pool2d(
 @aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
 def adaptive_avg_pool2d(b: Builder, x: Value, output_size: Any) -> Value:
     """To 1x1 it is a mean; whole ratios are an ordinary average pool (DESIGN.md §3, trap 6)."""
+    require_batch(x)
     out = tuple(o if o is not None else n for o, n in zip(pair(output_size), x.shape[-2:], strict=True))
     if out == (1, 1):
         return b.emit("mean", x, dims=(2, 3), keepdim=True)
@@ -58,6 +61,7 @@ def adaptive_avg_pool2d(b: Builder, x: Value, output_size: Any) -> Value:
 
 @aten("mean")
 def mean(b: Builder, x: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Value:
+    refuse_other_dtype(x, dtype)
     dims = tuple(range(len(x.shape))) if not dim and dim != 0 else (dim,) if isinstance(dim, int) else tuple(dim)
     return b.emit("mean", x, dims=tuple(sorted(dim_of(d, x) for d in dims)), keepdim=keepdim)
 
@@ -65,7 +69,7 @@ def mean(b: Builder, x: Value, dim: Any = None, keepdim: bool = False, dtype: An
 @aten("sum")
 def sum_(b: Builder, x: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Value:
     """count * mean: the one reduction that every format has in int8."""
-    result = mean(b, x, dim, keepdim)
+    result = mean(b, x, dim, keepdim, dtype)
     return mul(b, result, float(x.numel // result.numel))
 
 

@@ -102,16 +102,18 @@ class Emitter:
         return self.file.constant(f"int32{array.tolist()}".replace(" ", ""), array)
 
     def broadcast(self, value: Value, like: Value) -> int:
-        """An elementwise operand: constants are brought to the storage order of `like`."""
+        """An elementwise operand: one number as a scalar, other constants with `like`'s rank and storage order."""
         if value.const is None:
             return self.plain(value) if len(value.shape) != len(like.shape) else self.stored(value)
+        return self.constant(value, value.const.numpy().reshape(())) if value.numel == 1 else self.aligned(value, like)
+
+    def aligned(self, value: Value, like: Value) -> int:
+        """An operand with the rank of `like`, in its storage order."""
+        if value.const is None:
+            return self.stored(value)
         array = value.const.numpy()
-        if array.ndim and array.size > 1:
-            array = array.reshape((1,) * (len(like.shape) - array.ndim) + array.shape)
-            array = array.transpose(NHWC) if self.layouts.is_nhwc(like) else array
-        else:
-            array = array.reshape(())
-        return self.constant(value, array)
+        array = array.reshape((1,) * (len(like.shape) - array.ndim) + array.shape)
+        return self.constant(value, array.transpose(NHWC) if self.layouts.is_nhwc(like) else array)
 
     # --- operators ----------------------------------------------------------------------------------------------------
     def op(

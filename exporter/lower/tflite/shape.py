@@ -47,7 +47,7 @@ def slice_(e: Emitter, node: Node) -> None:
 def concat(e: Emitter, node: Node) -> None:
     options = schema.ConcatenationOptionsT()
     options.axis = e.layouts.dim(node.output, node.attrs["dim"])
-    operands = [e.broadcast(v, node.output) for v in node.inputs]
+    operands = [e.aligned(v, node.output) for v in node.inputs]
     e.op("CONCATENATION", operands, e.result(node.output), node, options)
 
 

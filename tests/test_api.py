@@ -1,0 +1,103 @@
+"""`exporter.export` and `exporter.load_recipe`, as a Python user calls them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import exporter
+from exporter.errors import UsageError
+from exporter.verify.runtimes.litert_file import read_file
+
+
+class Small(nn.Module):
+    """A convolution, a BatchNorm and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.conv(x)).relu().mean((2, 3)))
+
+
+class Writes(Small):
+    """Changes its input in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.sub_(0.5).mul_(2.0) + torch.arange(3.0).reshape(3, 1, 1))
+
+
+class Two(nn.Module):
+    """Two inputs."""
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        return left * right + left
+
+
+IMAGE = torch.zeros(1, 3, 32, 32)
+
+
+def test_a_module_is_exported_and_left_as_it_was(tmp_path: Path) -> None:
+    module = Small().train()
+    result = exporter.export(module, IMAGE, int8=True, out=tmp_path / "out")
+    assert result.report.verification is not None
+    assert result.report.verification.passed
+    assert result.report.parameters == sum(p.numel() for p in module.parameters())
+    assert result.report.macs == 8 * 27 * 16 * 16 + 8 * 4
+    assert module.training
+    assert all(p.requires_grad for p in module.parameters())
+    assert read_file(result.folder / "small.tflite").float_ops[0].name == "QUANTIZE"
+
+
+def test_a_module_that_writes_to_its_input_passes_its_gates(tmp_path: Path) -> None:
+    result = exporter.export(Writes(), IMAGE, out=tmp_path / "out")
+    assert result.report.verification is not None
+    assert result.report.verification.passed
+
+
+def test_two_inputs_are_calibrated_from_arrays_named_after_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.normal(size=(9, 1, 6)).astype(np.float32) for name in ("left", "right")}
+    np.savez(tmp_path / "samples.npz", **{k: v.reshape(9, 6) for k, v in arrays.items()})
+    example = (torch.zeros(1, 6), torch.zeros(1, 6))
+    result = exporter.export(
+        Two(), example, int8=True, calib=tmp_path / "samples.npz", out=tmp_path / "out", preprocess={"size": (1, 1)}
+    )
+    assert list(result.report.input_shapes) == ["left", "right"]
+
+
+def test_pictures_for_a_one_channel_model_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"do not fit the model's inputs"):
+        exporter.export(nn.Conv2d(1, 4, 3), torch.zeros(1, 1, 16, 16), out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_beside_a_recipe_are_refused() -> None:
+    with pytest.raises(UsageError, match="precision"):
+        exporter.export(exporter.load_recipe("efficientdet_d0"), int8=True)
+
+
+def test_wrong_settings_of_a_module_end_in_one_message() -> None:
+    with pytest.raises(UsageError, match="colour"):
+        exporter.export(Small(), IMAGE, colour="blue")
+
+
+def test_none_switches_a_gate_off() -> None:
+    assert exporter.load_recipe("efficientdet_d0", gates={"float_snr": None}).gates.float_snr is None
+    assert exporter.load_recipe("efficientdet_d0", gates={"int8_snr": 9}).gates.float_snr == 90
+
+
+def test_an_output_that_drowns_in_int8_is_called_out(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    crushed = nn.Sequential(nn.Conv2d(3, 600, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1))
+    result = exporter.export(crushed, IMAGE, int8=True, out=tmp_path / "out")
+    assert result.report.verification is not None
+    (warning,) = (w for w in result.report.verification.warnings if "dB in int8" in w)
+    assert "output" in warning

@@ -22,7 +22,7 @@ from exporter.quantize.data import Pictures, Samples, default_samples_dir, load_
 from exporter.recipe import Recipe
 
 MOST_HELD_OUT = 4
-REFIT_BATCH, REFIT_PICTURES = 4, 8
+REFIT_BATCH, REFIT_PICTURES = 2, 8
 
 
 @dataclass(frozen=True)

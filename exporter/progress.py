@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 import time
@@ -44,6 +45,7 @@ class Stages:
         wall, cpu = time.perf_counter(), time.process_time()
         with self._bars(name):
             yield
+        _give_memory_back()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         self.times.append(StageTime(stage=name, wall_s=wall, cpu_s=cpu, peak_mb=peak_memory_mb()))
         self.say(f"{name:<9} {wall:6.1f} s")
@@ -84,6 +86,12 @@ class Stages:
             self._bar.add_task(stage, total=None)
             yield
         self._bar = self._download = None
+
+
+def _give_memory_back() -> None:
+    """Return what a stage has freed: glibc keeps it for each thread, and the next stage would come on top."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def peak_memory_mb() -> float:

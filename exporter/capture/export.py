@@ -284,10 +284,9 @@ def _returns_its_input(node: fx.Node) -> bool:
     name = _name(node).rstrip("_")
     if name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"):
         _, probability, training = node.args
-        return not training or probability == 0
+        return not (training and probability)
     if name == "type_as":
-        old, new = node.args[0], node.args[1]
-        return isinstance(old, fx.Node) and isinstance(new, fx.Node) and old.meta["val"].dtype is new.meta["val"].dtype
+        return len({operand.meta["val"].dtype for operand in node.all_input_nodes}) == 1
     return False
 
 

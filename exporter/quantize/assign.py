@@ -223,8 +223,8 @@ def _refuse_wide_joins(group: list[Value], found: Ranges) -> None:
     narrow = min(widths.keys() - fills, key=lambda n: (widths[n], n), default=wide)
     if not widths or widths[wide] <= MOST_JOINED * widths[narrow]:
         return
-    joins = [v.producer for v in group if v.producer and v.producer.op.name == ("pad" if wide in fills else "concat")]
     kind = "pad" if wide in fills else "concat"
+    joins = [v.producer for v in group if v.producer and v.producer.op.name == kind]
     raise AccuracyError(
         f"a {kind} would join ranges {widths[wide] / widths[narrow]:.0f}x apart in one int8 tensor",
         where=[f"{kind}  {node.source}" for node in joins]

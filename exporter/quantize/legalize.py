@@ -89,9 +89,7 @@ def separate_constants(graph: Graph) -> None:
 def _role(node: Node, index: int) -> str:
     if not is_integer(node):
         return "float"
-    return (
-        ("codes" if node.op.data_inputs is None else "weight") if index < 2 or node.op.data_inputs is None else "bias"
-    )
+    return "codes" if node.op.data_inputs is None else ("codes", "weight", "bias")[index]
 
 
 def is_integer(node: Node) -> bool:

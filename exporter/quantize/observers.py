@@ -20,8 +20,6 @@ from exporter.errors import DataError, UsageError, nearest
 
 SAMPLE = 16384
 """Elements of a tensor that a histogram counts, per image: MSE ranges lose 0.1 dB or less against counting all."""
-BATCH = 2
-"""Images whose samples are counted at once: on small tensors a call costs more than its arithmetic."""
 BINS = 4096
 """Bins of a histogram: between half and all of them lie inside the range seen."""
 FINEST = -40
@@ -72,7 +70,7 @@ class MinMax:
             raise DataError(f"{self.name} was never observed", try_="calibrate with at least one sample")
         return self.low, self.high
 
-    def _extremes(self, flat: Tensor) -> None:
+    def _extremes(self, flat: Tensor) -> tuple[float, float]:
         if not len(flat):
             raise DataError(f"{self.name} is empty")
         smallest, largest = torch.aminmax(flat)
@@ -86,6 +84,7 @@ class MinMax:
         self.lows.append(low)
         self.highs.append(high)
         self.low, self.high = min(self.low, low), max(self.high, high)
+        return low, high
 
 
 class Histogram(MinMax):
@@ -93,7 +92,7 @@ class Histogram(MinMax):
 
     Bin edges are absolute and widths powers of two: widening adds bins up in pairs, so the counts never depend on the
     order of images, and merging equals collecting at once. A sampled element counts for all those it stands for; the
-    exact extremes, which a sample would miss, count once each. Samples wait until `BATCH` of them are counted at once.
+    exact extremes, which a sample would miss, count once each.
     """
 
     def __init__(self, name: str) -> None:
@@ -101,8 +100,6 @@ class Histogram(MinMax):
         self.counts = np.zeros(BINS, dtype=np.int64)
         self.start = 0
         self.exponent = FINEST
-        self._waiting: list[Tensor] = []
-        self._stride = 1
 
     @property
     def width(self) -> float:
@@ -116,34 +113,18 @@ class Histogram(MinMax):
 
     def collect(self, x: Tensor) -> None:
         flat, stride = _flat(x), _stride(x.shape)
-        if stride != self._stride or len(self._waiting) == BATCH:
-            self._count()
-            self._stride = stride
-        self._extremes(flat)
-        self._waiting.append(flat[::stride].clone())
+        extremes = self._extremes(flat)
+        self._cover()
+        bins = flat[::stride].mul(1 / self.width).floor_().sub_(self.start).to(torch.int32)
+        self.counts += torch.bincount(bins, minlength=BINS).numpy() * stride
+        if stride > 1:
+            for extreme in extremes:
+                self.counts[math.floor(extreme / self.width) - self.start] += 1
 
     def merge(self, other: Self) -> None:
-        self._count()
-        other._count()
         super().merge(other)
         self._cover()
         self.counts += _rebin(other.counts, other.start, self.exponent - other.exponent, self.start)
-
-    def finish(self) -> tuple[float, float]:
-        self._count()
-        return super().finish()
-
-    def _count(self) -> None:
-        """Count the samples that wait."""
-        if not self._waiting:
-            return
-        self._cover()
-        bins = torch.cat(self._waiting).mul_(1 / self.width).floor_().sub_(self.start).to(torch.int32)
-        self.counts += torch.bincount(bins, minlength=BINS).numpy() * self._stride
-        if self._stride > 1:
-            for extreme in (*self.lows[-len(self._waiting) :], *self.highs[-len(self._waiting) :]):
-                self.counts[math.floor(extreme / self.width) - self.start] += 1
-        self._waiting.clear()
 
     def _cover(self) -> None:
         """Widen or shift the bins where they do not reach from `low` to `high`."""

@@ -7,6 +7,8 @@ import torch
 from parity import check_float, check_int8, image
 from torch import nn
 
+from exporter.errors import AccuracyError
+
 CASES = [
     pytest.param([(1, 3, 5, 7), (1, 4, 5, 7)], 1, id="channels"),
     pytest.param([(1, 3, 5, 7), (1, 3, 2, 7)], 2, id="rows"),
@@ -83,3 +85,18 @@ def test_fixed_operands_are_requantised(check, parts):
 @pytest.mark.parametrize("check", [check_float, check_int8])
 def test_stack(check):
     check(lambda a, b: torch.stack([a, b], 1), image(4, 5), image(4, 5, seed=2))
+
+
+def test_a_constant_far_beyond_the_range_is_refused():
+    constant = torch.full((1, 1, 5, 7), 1000.0)
+    with pytest.raises(AccuracyError, match="a concat would join ranges"):
+        check_int8(lambda x: torch.cat([x * 2, constant], 1), image(1, 3, 5, 7))
+
+
+def test_ranges_are_as_wide_as_with_zero_in_them():
+    with pytest.raises(AccuracyError, match="a concat would join ranges"):
+        check_int8(lambda x: torch.cat([x * 2, x + 1000], 1), image(1, 3, 5, 7))
+
+
+def test_a_constant_of_zeros_joins_any_range():
+    check_int8(lambda x: torch.cat([x * 2, torch.zeros(1, 1, 5, 7)], 1), image(1, 3, 5, 7))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+import torch
 import torch.nn.functional as F
 from parity import check_float, check_int8, image
 
-from exporter.errors import UnsupportedError
+from exporter.errors import AccuracyError, UnsupportedError
 
 CASES = [
     pytest.param((1, 2, 3, 4), 0.0, (1, 3, 5, 7), ["PAD"], id="image"),
@@ -45,3 +48,33 @@ def test_reflection_is_refused():
 def test_cropping_by_negative_widths_is_refused():
     with pytest.raises(UnsupportedError, match="negative widths"):
         check_float(lambda x: F.pad(x, (-1, 0, 0, 0)), image(1, 3, 5, 7))
+
+
+FIXED = [
+    pytest.param(lambda x: F.pad(x.sigmoid(), (1, 1), value=5.0), 1, id="sigmoid"),
+    pytest.param(lambda x: F.pad(x.softmax(1), (1, 1), value=-1.0), 1, id="softmax"),
+    pytest.param(lambda x: F.pad(F.max_pool2d(x.tanh(), 3, 1, 1), (1, 1), value=-3.0), 1, id="pooled-tanh"),
+    pytest.param(lambda x: torch.cat([y := x.sigmoid(), F.pad(y, (1, 1), value=5.0)], 3), 2, id="joined-with-itself"),
+    pytest.param(lambda x: F.pad(x.sigmoid(), (1, 1), value=1.0), 0, id="within-a-step"),
+    pytest.param(lambda x: F.pad(x.tanh(), (1, 1), value=-0.5), 0, id="within-the-range"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "requantised"), FIXED)
+def test_a_value_beyond_a_fixed_range_is_requantised(model, requantised):
+    assert check_int8(model, image(1, 3, 5, 7, low=-3, high=3)).ops.count("QUANTIZE") == requantised
+
+
+@pytest.mark.parametrize("value", [-1e4, 1e4])
+def test_a_value_far_beyond_the_range_is_refused(value):
+    model = lambda x: F.max_pool2d(F.pad(x * 2, (1, 1, 1, 1), value=value), 3, 2)  # noqa: E731
+    with pytest.raises(AccuracyError, match="a pad would join ranges"):
+        check_int8(model, image(1, 3, 8, 8))
+
+
+def test_a_value_near_zero_is_no_reason_to_refuse():
+    check_int8(lambda x: F.pad(x * 2, (1, 1, 1, 1), value=1e-3), image(1, 3, 8, 8))
+
+
+def test_minus_infinity_ahead_of_a_max_pool():
+    check_int8(lambda x: F.max_pool2d(F.pad(x * 2, (1, 1, 1, 1), value=-math.inf), 3, 2), image(1, 3, 8, 8))

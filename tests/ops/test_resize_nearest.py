@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from parity import check_float, check_int8, image
 
 from exporter.errors import UnsupportedError
+from exporter.ir.ops import OPS
 
 CASES = [
     pytest.param((4, 4), (8, 8), id="doubled"),
@@ -42,3 +43,17 @@ def test_a_factor_that_samples_other_pixels_than_the_sizes_is_refused():
     """PyTorch picks pixel floor(i / 1.3), every runtime floor(i * 7 / 9)."""
     with pytest.raises(UnsupportedError, match="give the size instead"):
         check_float(lambda x: F.interpolate(x, scale_factor=1.3, mode="nearest"), image(1, 3, 7, 9))
+
+
+@pytest.mark.parametrize(("source", "target"), [(21, 69), (52, 22)])
+def test_int8_sizes_where_torch_rounds_its_index_down_are_float_islands(source, target):
+    """The int8 kernel's index is exact, torch's is a float32 product."""
+    result = check_int8(lambda x: F.interpolate(x * 2, (target, 8), mode="nearest"), image(1, 2, source, 4))
+    assert result.ops == ["MUL", "DEQUANTIZE", "RESIZE_NEAREST_NEIGHBOR", "QUANTIZE"]
+    (reason,) = result.islands.values()
+    assert reason == f"an int8 resize from {source} to {target} samples other pixels than PyTorch's float index"
+
+
+def test_a_fixed_range_passes_an_island_unchanged():
+    result = check_int8(lambda x: F.interpolate(x.sigmoid(), (69, 8), mode="nearest"), image(1, 2, 21, 4))
+    assert result.graph.outputs[0].quant == OPS["sigmoid"].fixed

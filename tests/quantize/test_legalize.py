@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from parity import image, simplified
+from parity import check_int8, image, simplified
 from torch import nn
 
 from exporter.ir.check import check
@@ -98,3 +98,26 @@ def test_operands_that_cannot_share_are_requantised(name):
     requantize_pinned(graph)
     check(graph)
     assert ops(graph).count("quantize") == count
+
+
+# --- separate_constants -----------------------------------------------------------------------------------------------
+def test_a_weight_that_is_also_an_operand_has_parameters_for_each():
+    weight = image(3, 3, 1, 1, seed=5) * torch.tensor([0.1, 1.0, 3.0]).reshape(3, 1, 1, 1)
+    result = check_int8(lambda x: F.conv2d(x, weight) + (x * weight).mean(0, True), X)
+    conv, mul = (next(n for n in result.graph.nodes if n.op.name == name) for name in ("conv2d", "mul"))
+    assert conv.inputs[1].quant.axis == 0
+    (operand,) = (v for v in mul.inputs if v.const is not None)
+    assert operand.quant.axis is None
+    assert operand.name != conv.inputs[1].name
+
+
+def test_a_constant_in_codes_and_in_a_float_island():
+    constant = image(1, 3, 1, 1, low=1, high=2)
+    result = check_int8(lambda x: x * constant + constant / (x * x + 1), X)
+    assert len(result.islands) == 1
+
+
+# --- borders ----------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("io", ["float", "uint8"])
+def test_a_model_that_returns_its_input(io):
+    check_int8(lambda x: x, X, io=io)

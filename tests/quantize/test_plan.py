@@ -74,6 +74,12 @@ def test_every_quantised_value_is_in_the_plan():
     assert names == set(plan)
 
 
+def test_a_plan_is_in_graph_order():
+    graph, plan = planned()
+    assert list(plan) == [v.name for v in graph.values() if v.name in plan]
+    assert list(plan).index("0.weight") == 1
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 def test_the_plan_of_another_model_is_refused():
     graph = simplified(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), X)
@@ -129,6 +135,54 @@ def test_a_scale_below_the_smallest_is_refused():
 def test_a_good_plan_passes():
     graph, plan = planned()
     check_plan(plan, graph)
+
+
+def refused(plan: Plan, **edits: QuantParams) -> DataError:
+    """The error that the plan with these edits ends in; the names are those of ops (their results) or of weights."""
+    with pytest.raises(DataError, match="the plan cannot hold") as caught:
+        quantize(simplified(model(), X), None, plan | edits, io="int8")
+    return caught.value
+
+
+def test_a_max_pool_with_parameters_of_its_own_is_refused():
+    graph, plan = planned()
+    name = next(n.output.name for n in graph.nodes if n.op.name == "max_pool2d")
+    assert any(
+        name in place and "max_pool2d" in place for place in refused(plan, **{name: QuantParams((0.5,), 3)}).where
+    )
+
+
+def test_a_sigmoid_with_other_parameters_than_the_specification_is_refused():
+    graph, plan = planned()
+    name = next(n.output.name for n in graph.nodes if n.op.name == "sigmoid")
+    (place,) = refused(plan, **{name: QuantParams((0.5,), 3)}).where
+    assert place.startswith(f"{name}: the scale of a sigmoid is 0.00390625")
+
+
+def test_a_scale_too_small_for_its_weights_is_refused():
+    _, plan = planned()
+    tiny = QuantParams((2.0**-14,) * 4, 0, axis=0)
+    assert refused(plan, **{"0.weight": tiny}).where == ("0.weight: its weights exceed 127 times the scale",)
+
+
+def test_a_scale_too_small_for_its_bias_is_refused():
+    def heavy():
+        conv = nn.Conv2d(3, 1, 1)
+        nn.init.constant_(conv.weight, 1e-4)
+        nn.init.constant_(conv.bias, 1e5)
+        return conv
+
+    graph = simplified(heavy(), X)
+    plan, _ = quantize(graph, calibrate(graph, [(X,)], "minmax"), io="int8")
+    with pytest.raises(DataError, match="the plan cannot hold") as caught:
+        quantize(simplified(heavy(), X), None, plan | {"weight": QuantParams((2.0**-14,), 0, axis=0)}, io="int8")
+    assert "bias exceeds" in caught.value.where[0]
+
+
+def test_a_weight_without_a_scale_for_each_channel_is_refused():
+    with pytest.raises(DataError) as caught:
+        quantize(simplified(model(), X), None, planned()[1] | {"0.weight": QuantParams((0.5,), 3)}, io="int8")
+    assert caught.value.where == ("0.weight",)
 
 
 BROKEN = {

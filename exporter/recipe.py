@@ -115,11 +115,17 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
 
 
 def merge(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`content` with `changes` over it; a dict goes over the keys of its section. None in a section is a value."""
+    """`content` with `changes` over it; a dict goes over the keys of its section. None in a section is a value.
+
+    A section that is no mapping stays, so that an option does not hide the fault in it.
+    """
     merged = dict(content)
     for key, value in changes.items():
-        section = merged.get(key)
-        merged[key] = {**section, **value} if isinstance(value, dict) and isinstance(section, dict) else value
+        section = merged.get(key, {})
+        if not isinstance(value, dict):
+            merged[key] = value
+        elif isinstance(section, dict):
+            merged[key] = {**section, **value}
     return merged
 
 

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from exporter.bundle import MANIFEST, read_manifest, sha256
 from exporter.errors import AccuracyError, DataError
+from exporter.verify.latency import measure_latency
 from exporter.verify.results import LatencyRow
 from exporter.verify.runtimes.litert import LiteRT
 from exporter.verify.runtimes.timing import processor
 
 GOLDEN = "golden/golden.json"
-RUNS, WARMUP = 20, 3
 
 
 class _Row(BaseModel):
@@ -159,19 +159,9 @@ def _run(folder: Path, file: str) -> dict[str, Any]:
         )
         for entry in golden.outputs
     )
-    timed = runtime.latency(inputs, runs=RUNS, warmup=WARMUP)
-    latency = LatencyRow(
-        file=file,
-        device=timed.processor,
-        threads=timed.threads,
-        median_ms=timed.median_ms,
-        p90_ms=timed.p90_ms,
-        min_ms=timed.min_ms,
-        runs=timed.runs,
-    )
     return {
         "golden": rows,
-        "latency": latency,
+        "latency": measure_latency(file, runtime, inputs),
         "runtime": runtime.runtime,
         "runtime_at_export": golden.runtime,
     }

@@ -16,13 +16,12 @@ from exporter.ir.run import Interpreter
 from exporter.recipe import Gates
 from exporter.verify import tflite
 from exporter.verify.gates import judge
+from exporter.verify.latency import measure_latency
 from exporter.verify.parity import CodeMeter, SnrMeter
-from exporter.verify.results import FileFacts, LatencyRow, OpTime, OutsideDelegate, Verification
+from exporter.verify.results import FileFacts, OpTime, OutsideDelegate, Verification
 from exporter.verify.runtimes.litert import LiteRT
 from exporter.verify.runtimes.litert_profile import NoProfile, profile
 
-TIMED_SECONDS, FEWEST_RUNS, MOST_RUNS = 1.0, 5, 50
-"""Latency: as many runs as fit into about a second."""
 PROFILE_RUNS = 5
 DROWNED = 6.0
 """SNR in dB below which an int8 output is called out: the error is half the signal or more."""
@@ -62,7 +61,10 @@ def verify_tflite(
             comparison.add(sample, reference, comparison.storage.run(runtime, sample))
         progress(done)
     assert sample is not None
-    latency = tuple(_latency(a, r, sample) for a, r in zip(artifacts, runtimes, strict=True))
+    latency = tuple(
+        measure_latency(c.artifact.precision, r, c.storage.feed(sample))
+        for c, r in zip(comparisons, runtimes, strict=True)
+    )
     facts = tuple(_facts(a, r, sample, islands or {}) for a, r in zip(artifacts, runtimes, strict=True))
     floats = next((c for c in comparisons if c.artifact.precision != "int8"), None)
     int8 = next((c for c in comparisons if c.artifact.precision == "int8"), None)
@@ -134,21 +136,6 @@ def _drowned_outputs(comparison: _Comparison) -> list[str]:
         for row in rows
         if row.pooled is not None and row.pooled < DROWNED
     ]
-
-
-def _latency(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor]) -> LatencyRow:
-    inputs = tflite.Storage(artifact.graph).feed(sample)
-    first = runtime.latency(inputs, runs=1, warmup=0).median_ms / 1e3
-    timed = runtime.latency(inputs, runs=max(FEWEST_RUNS, min(MOST_RUNS, int(TIMED_SECONDS / first))), warmup=0)
-    return LatencyRow(
-        file=artifact.precision,
-        device=timed.processor,
-        threads=timed.threads,
-        median_ms=timed.median_ms,
-        p90_ms=timed.p90_ms,
-        min_ms=timed.min_ms,
-        runs=timed.runs,
-    )
 
 
 def _facts(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor], islands: Mapping[str, str]) -> FileFacts:

@@ -1,0 +1,28 @@
+"""Latency of a file on a runtime, as a row of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from exporter.verify.results import LatencyRow
+from exporter.verify.runtimes.litert import LiteRT
+
+SECONDS, FEWEST_RUNS, MOST_RUNS = 1.0, 5, 50
+"""As many runs as fit into about a second, within these bounds."""
+
+
+def measure_latency(file: str, runtime: LiteRT, inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> LatencyRow:
+    """Wall milliseconds of one inference of `file` (a name for the row), after one that warms up."""
+    first = runtime.latency(inputs, runs=1, warmup=1).median_ms / 1e3
+    timed = runtime.latency(inputs, runs=max(FEWEST_RUNS, min(MOST_RUNS, int(SECONDS / first))), warmup=0)
+    return LatencyRow(
+        file=file,
+        device=timed.processor,
+        threads=timed.threads,
+        median_ms=timed.median_ms,
+        p90_ms=timed.p90_ms,
+        min_ms=timed.min_ms,
+        runs=timed.runs,
+    )

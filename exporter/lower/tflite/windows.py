@@ -92,7 +92,11 @@ def avg_pool2d(e: Emitter, node: Node) -> None:
 
 def _pool(e: Emitter, node: Node, name: str, lowest: Any) -> None:
     window = window_of(node)
-    replicates = lowest is not None and max(window.explicit) <= 2
+    height, width = node.attrs["kernel"]
+    narrow = all(
+        pads < min(kernel, 3) for pads, kernel in zip(window.explicit, (height, height, width, width), strict=True)
+    )
+    replicates = lowest is not None and narrow
     source = replicated(e, node, window) if replicates else padded(e, node, window, lowest)
     options = schema.Pool2DOptionsT()
     _fill_window(options, window)

@@ -108,9 +108,8 @@ class Pipeline:
         if self.recipe.precision != "int8":
             return
         settings, samples = self.recipe.calibration, self.inputs.calibration
-        self.stages.say(
-            f"          calibration: {describe_samples(samples)}, {settings.method}" * (self.given_plan is None)
-        )
+        if self.given_plan is None:
+            self.stages.say(f"          calibration: {describe_samples(samples)}, {settings.method}")
         with self.stages.stage("quantize"):
             ranges = None
             if self.given_plan is None:

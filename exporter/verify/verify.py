@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
@@ -61,11 +62,10 @@ def verify_tflite(
             comparison.add(sample, reference, comparison.storage.run(runtime, sample))
         progress(done)
     assert sample is not None
-    latency = tuple(
-        measure_latency(c.artifact.precision, r, c.storage.feed(sample))
-        for c, r in zip(comparisons, runtimes, strict=True)
-    )
-    facts = tuple(_facts(a, r, sample, islands or {}) for a, r in zip(artifacts, runtimes, strict=True))
+    feeds = [c.storage.feed(sample) for c in comparisons]
+    each = list(zip(artifacts, runtimes, feeds, strict=True))
+    latency = tuple(measure_latency(artifact.precision, runtime, feed) for artifact, runtime, feed in each)
+    facts = tuple(_facts(artifact, runtime, feed, islands or {}) for artifact, runtime, feed in each)
     floats = next((c for c in comparisons if c.artifact.precision != "int8"), None)
     int8 = next((c for c in comparisons if c.artifact.precision == "int8"), None)
     result = Verification(
@@ -102,7 +102,6 @@ class _Comparison:
             CodeMeter(name) if int8 and p else None
             for name, p in zip(artifact.graph.output_names, self.params, strict=True)
         ]
-        self.seen: list[set[int]] = [set() for _ in self.snr]
         self.interpreter = Interpreter(artifact.graph) if int8 else None
 
     def add(self, sample: Sequence[Tensor], reference: Sequence[Tensor], results: Sequence[Tensor]) -> None:
@@ -111,10 +110,7 @@ class _Comparison:
             params, meter = self.params[i], self.codes[i]
             self.snr[i].add(want, tflite.reals(got, params))
             if meter is not None and params is not None and integer is not None:
-                got_codes = tflite.codes(got, params)
-                meter.add(tflite.codes(integer, params), got_codes)
-                if len(self.seen[i]) < 3:
-                    self.seen[i].update(int(c) for c in got_codes.unique()[:3])
+                meter.add(tflite.codes(integer, params), tflite.codes(got, params))
 
     def _codes_in(self, sample: Sequence[Tensor]) -> list[Tensor]:
         return [v.quant.quantize(t) if v.quant else t for v, t in zip(self.graph.inputs, sample, strict=True)]
@@ -123,8 +119,8 @@ class _Comparison:
 def _dead_outputs(comparison: _Comparison) -> list[str]:
     return [
         f"output {name} has one code on every sample: it carries no information in int8"
-        for name, seen, meter in zip(comparison.graph.output_names, comparison.seen, comparison.codes, strict=True)
-        if meter is not None and len(seen) < 2
+        for name, meter in zip(comparison.graph.output_names, comparison.codes, strict=True)
+        if meter is not None and len(meter.codes) < 2
     ]
 
 
@@ -138,14 +134,14 @@ def _drowned_outputs(comparison: _Comparison) -> list[str]:
     ]
 
 
-def _facts(artifact: Artifact, runtime: LiteRT, sample: Sequence[Tensor], islands: Mapping[str, str]) -> FileFacts:
+def _facts(artifact: Artifact, runtime: LiteRT, feed: Sequence[np.ndarray], islands: Mapping[str, str]) -> FileFacts:
     facts = tflite.file_facts(artifact.path, artifact.precision, islands)
     cut = runtime.partitions()
     outside = Counter(op.name for op in cut.undelegated)
     update: dict[str, object] = {"partitions": cut.count}
     shares: Mapping[str, float] = {}
     if artifact.shipped:
-        timed = profile(artifact.path, tflite.Storage(artifact.graph).feed(sample), runs=PROFILE_RUNS)
+        timed = profile(artifact.path, feed, runs=PROFILE_RUNS)
         if isinstance(timed, NoProfile):
             update["profile_note"] = timed.reason
         else:

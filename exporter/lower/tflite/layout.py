@@ -21,7 +21,6 @@ class Layouts:
 
     def __init__(self, graph: Graph) -> None:
         self._parent: dict[int, int] = {}
-        self._values: dict[int, Value] = {id(v): v for v in graph.values()}
         bound = [v for v in [*graph.inputs, *graph.outputs] if len(v.shape) == 4 and not _ordered_by_user(v)]
         for node in graph.nodes:
             kind = layout_of(node)

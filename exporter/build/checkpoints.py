@@ -23,19 +23,22 @@ SHOWN_OFFENDERS = 8
 
 
 def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
-    """Load a checkpoint with the model's own (official) names into `model`, strictly and all or nothing.
+    """Load a checkpoint in a published naming into `model`, strictly and all or nothing.
 
-    source: a .pth, .pt or .safetensors file, recognised by content, or a state dict. Wrappers such as `state_dict`
-    and prefixes such as `module.` are taken off. Values are cast to the model's dtype. BatchNorm's
-    `num_batches_tracked` may be absent: inference does not read it.
+    source: a .pth, .pt or .safetensors file, recognised by content, or a state dict. Names are the model's own
+    (official) ones or those of one of its `checkpoint_namings` (`official_names`). Wrappers such as `state_dict` and
+    prefixes such as `module.` are taken off. Values are cast to the model's dtype. BatchNorm's `num_batches_tracked`
+    may be absent: inference does not read it.
     Raises DataError for a missing, truncated, foreign or unsafe file, and one listing every missing, unexpected,
-    wrong-shape or non-finite tensor otherwise.
+    wrong-shape or non-finite tensor otherwise, as the file calls it.
     """
     if isinstance(source, (str, Path)):
-        state, origin = unwrap(read_file(Path(source)), model), str(source)
+        found, origin = unwrap(read_file(Path(source)), model), str(source)
     else:
-        state, origin = unwrap(source, model), "the given state dict"
-    _check(model, state, origin)
+        found, origin = unwrap(source, model), "the given state dict"
+    names = official_names(found, model)
+    state = {name: found[called] for name, called in names.items()}
+    _check(model, state, names, origin)
     model.load_state_dict(state, strict=False)
 
 
@@ -138,19 +141,39 @@ def unwrap(content: object, model: nn.Module) -> dict[str, Tensor]:
     return state
 
 
+def official_names(names: Iterable[str], model: nn.Module) -> dict[str, str]:
+    """The model's own name of every tensor -> the name that a file gives it.
+
+    A family declares other namings that its weights are published in as `checkpoint_namings`: a dict from the naming's
+    name, such as "timm", to a function from one tensor name in it to the official one, or to None for a tensor of a
+    part that this model has not (a detector's head, beside its backbone). The naming that explains most names is
+    taken, the official one where none explains more. A name that two tensors would share stays the first's.
+    """
+    known, names = model.state_dict().keys(), list(names)
+    best = {name: name for name in names}
+    for rename in getattr(model, "checkpoint_namings", {}).values():
+        renamed: dict[str, str] = {}
+        for called in names:
+            name = rename(called)
+            if name is not None:
+                renamed[called if name in renamed else name] = called
+        best = max(best, renamed, key=lambda candidate: len(known & candidate.keys()))
+    return best
+
+
 def _needed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
 
 
-def _check(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """DataError with all offenders unless `state` fits `model` exactly and is finite."""
+def _check(model: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str], origin: str) -> None:
+    """DataError with all offenders, as the file calls them by `names`, unless `state` fits `model` and is finite."""
     want, have = _needed(model.state_dict()), _needed(state)
     missing = [f"missing     {name}  {list(want[name].shape)}" for name in want.keys() - have.keys()]
-    unexpected = [f"unexpected  {name}  {list(have[name].shape)}" for name in have.keys() - want.keys()]
+    unexpected = [f"unexpected  {names[name]}  {list(have[name].shape)}" for name in have.keys() - want.keys()]
     both = [name for name in want if name in have]
     reshaped = [name for name in both if want[name].shape != have[name].shape]
-    shapes = [f"shape       {name}  {list(have[name].shape)}, not {list(want[name].shape)}" for name in reshaped]
-    broken = [f"not finite  {name}" for name in both if not torch.isfinite(have[name]).all()]
+    shapes = [f"shape       {names[name]}  {list(have[name].shape)}, not {list(want[name].shape)}" for name in reshaped]
+    broken = [f"not finite  {names[name]}" for name in both if not torch.isfinite(have[name]).all()]
     offenders = sorted(missing) + sorted(unexpected) + shapes + broken
     if not offenders:
         return
@@ -162,12 +185,17 @@ def _check(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
         f"{origin} does not fit the model",
         where=where,
         why=", ".join(f"{len(items)} {what}" for what, items in parts.items() if items),
-        try_=_advice(model, want, have, reshaped, only_shapes=len(shapes) == len(offenders)),
+        try_=_advice(model, want, have, names, reshaped, only_shapes=len(shapes) == len(offenders)),
     )
 
 
 def _advice(
-    model: nn.Module, want: Mapping[str, Tensor], have: Mapping[str, Tensor], reshaped: list[str], only_shapes: bool
+    model: nn.Module,
+    want: Mapping[str, Tensor],
+    have: Mapping[str, Tensor],
+    names: Mapping[str, str],
+    reshaped: list[str],
+    only_shapes: bool,
 ) -> str:
     classes = getattr(model, "num_classes", None)
     if only_shapes and isinstance(classes, int):
@@ -176,10 +204,10 @@ def _advice(
         same_columns = all(have[name].shape[1:] == want[name].shape[1:] for name in reshaped)
         if same_columns and len(counts) == 1 and (count := counts.pop()).is_integer():
             return f"--num-classes {int(count)}: only the predictor differs, and the file's has that many classes"
-    owners = _owners(have)
+    owners = _owners({names[name]: value for name, value in have.items()})
     if owners:
         return f"the model these weights belong to: {' or '.join(owners)}"
-    return "the model that the checkpoint was trained as, in its official naming (`edge-export list` prints them)"
+    return "the model that the checkpoint was trained as, in a published naming (`edge-export list` prints the models)"
 
 
 def _owners(state: Mapping[str, Tensor]) -> list[str]:
@@ -191,8 +219,9 @@ def _owners(state: Mapping[str, Tensor]) -> list[str]:
         if abs(info.params - size) > 0.05 * info.params:
             continue
         with torch.device("meta"):
-            want = _needed(build_model(info.name).state_dict())
-        if want.keys() == state.keys() and sum(want[name].shape != state[name].shape for name in want) <= 2:
+            model = build_model(info.name)
+        want, names = _needed(model.state_dict()), official_names(state, model)
+        if want.keys() == names.keys() and sum(want[name].shape != state[names[name]].shape for name in want) <= 2:
             owners.append(info.name)
     return owners
 

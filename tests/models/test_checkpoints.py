@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from exporter.build import build_model, load_weights, refit_batchnorm
 from exporter.errors import DataError
@@ -188,6 +189,52 @@ def test_a_foreign_zip_is_refused(model, tmp_path):
 def test_a_checkpoint_without_named_tensors_is_refused(model, tmp_path, content):
     torch.save(content, tmp_path / "w.pth")
     assert "no named tensors" in error_of(model, tmp_path / "w.pth")
+
+
+class Renamed(nn.Module):
+    """Weights in three namings; `b.weight` is a name in two of them, of different tensors."""
+
+    checkpoint_namings = {  # noqa: RUF012
+        "swapped": lambda name: {"b.weight": "a.weight", "c.weight": "b.weight"}.get(name, name),
+        "detector": lambda name: name.removeprefix("backbone.") if name.startswith("backbone.") else None,
+    }
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False)
+
+
+A, B = torch.full((2, 2), 1.0), torch.full((2, 2), 2.0)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"a.weight": A, "b.weight": B},
+        {"b.weight": A, "c.weight": B},
+        {"module.b.weight": A, "module.c.weight": B},
+        {"backbone.a.weight": A, "backbone.b.weight": B, "head.weight": torch.zeros(5)},
+    ],
+    ids=["official", "swapped", "behind a prefix", "part of a larger model"],
+)
+def test_a_published_naming_is_recognised_and_loads(state):
+    model = Renamed()
+    load_weights(model, state)
+    assert torch.equal(model.a.weight, A)
+    assert torch.equal(model.b.weight, B)
+
+
+def test_a_misfit_is_called_what_the_file_calls_it():
+    message = error_of(Renamed(), {"b.weight": torch.zeros(3, 2), "c.weight": B * torch.nan, "d.weight": A})
+    assert "shape       b.weight  [3, 2], not [2, 2]" in message
+    assert "not finite  c.weight" in message
+    assert "unexpected  d.weight" in message
+    assert "missing" not in message
+
+
+def test_two_tensors_under_one_official_name_are_a_misfit():
+    message = error_of(Renamed(), {"a.weight": A, "b.weight": A, "c.weight": B})
+    assert "unexpected  c.weight" in message
 
 
 def pictures(count: int, side: int = 64) -> torch.Tensor:

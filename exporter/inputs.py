@@ -53,7 +53,7 @@ def load_inputs(
     """Build or take the module, load its weights, open the samples. `progress` follows a download, in bytes."""
     own = module is not None
     module = module if module is not None else _module(recipe)
-    example = tuple(example) or (torch.zeros(1, 3, *recipe.preprocess.size),)
+    example = tuple(example) or _example(recipe, module)
     samples = _samples(recipe, module, example)
     calibration, held_out, note = _split(samples, recipe.calibration.limit)
     if own or (":" in recipe.model and recipe.weights == "random"):
@@ -64,9 +64,31 @@ def load_inputs(
     return Inputs(module, example, weights, is_random, calibration, held_out, note, pictures)
 
 
+def _example(recipe: Recipe, module: nn.Module) -> tuple[Tensor, ...]:
+    """Zeros of the recipe's input shapes in the order of `forward`, or one picture. Arrays that are no input of the
+    model may lie beside those that are.
+    """
+    shapes = recipe.inputs or {"": (1, 3, *recipe.preprocess.size)}
+    if len(shapes) == 1:
+        return tuple(torch.zeros(shape) for shape in shapes.values())
+    names = _parameters(module)
+    if not any(name in shapes for name in names):
+        raise UsageError(
+            f"none of {', '.join(shapes)} is an input of {recipe.model}",
+            why=f"its forward() takes {', '.join(names)}",
+            try_="name inputs, and the arrays of an .npz, after forward()'s parameters",
+        )
+    return tuple(torch.zeros(shapes[name]) for name in names if name in shapes)
+
+
+def _parameters(module: nn.Module) -> list[str]:
+    """Names of what `forward` takes, in order."""
+    return [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind is not p.VAR_KEYWORD]
+
+
 def _samples(recipe: Recipe, module: nn.Module, example: tuple[Tensor, ...]) -> Samples:
     """All samples of the recipe's source, which must have the shapes of `example`."""
-    names = [p.name for p in inspect.signature(module.forward).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    names = _parameters(module)
     if len(names) < len(example):  # *args
         names = [f"input_{i}" for i in range(len(example))]
     shapes = {name: tuple(x.shape) for name, x in zip(names, example, strict=False)}
@@ -130,7 +152,9 @@ def _module(recipe: Recipe) -> nn.Module:
 
 
 def _call(name: str) -> object:
-    """What the user's `module:function` returns. The working directory is importable, as under `python -m`."""
+    """What the user's `module:function` returns, or the `nn.Module` that bears the name itself. The working directory
+    is importable, as under `python -m`.
+    """
     path, _, function = name.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.insert(0, here)
@@ -142,7 +166,8 @@ def _call(name: str) -> object:
         if not hasattr(module, function):
             near = nearest(function, vars(module))
             raise UsageError(f"{path} has no function {function!r}", where=str(module.__file__), why=near, try_=hint)
-        return getattr(module, function)()
+        found = getattr(module, function)
+        return found if isinstance(found, nn.Module) else found()
     except ExportError:
         raise
     except Exception as error:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from exporter.build import ModelInfo, list_models, model_info
 from exporter.errors import UsageError, nearest
+from exporter.quantize.data import array_shapes
 from exporter.quantize.preprocess import Preprocess
 
 Positive = Annotated[int, Field(gt=0)]
@@ -60,6 +61,9 @@ class Recipe(_Section):
     """Names the bundle and its files; the model's name where empty."""
     num_classes: Positive | None = None
     weights: str = "random"
+    inputs: dict[str, tuple[Positive, ...]] = {}
+    """Shapes [1, ...] of your own model's inputs, by name; without them one picture of preprocess.size, or what the
+    arrays hold that it is calibrated with."""
     targets: tuple[str, ...] = ("tflite",)
     precision: Literal["float32", "float16", "int8"] = "float32"
     io: Literal["float", "int8", "uint8"] = "float"
@@ -88,6 +92,8 @@ class Recipe(_Section):
             raise ValueError(f"io: {self.io} needs precision: int8 (--int8)")
         if self.num_classes is not None and ":" in self.model:
             raise ValueError("num_classes is for models of edge-export list: your own function sets its classes")
+        if self.inputs and ":" not in self.model:
+            raise ValueError("inputs is for your own model: those of edge-export list take one picture")
         if len(self.targets) != 1:
             raise ValueError("targets: one format a run, for now")
         return self
@@ -107,6 +113,7 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     """
     path = _find(name)
     content, lines = _parse(path) if path else ({"model": name}, {})
+    _add_inputs(content, changes)
     _add_facts(content, f"{path}:{lines.get(('model',), 1)}" if path else "")
     content = merge(content, changes)
     if path and content.get("labels"):
@@ -184,6 +191,17 @@ def _find(name: str) -> Path | None:
             "a recipe file (.yaml), or your own module:function",
         ],
     )
+
+
+def _add_inputs(content: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Where no input size is given, the arrays that calibrate a user's own model have its inputs' shapes."""
+    stated = merge(content, changes)
+    model, preprocess, calibration = (stated.get(key) for key in ("model", "preprocess", "calibration"))
+    if not isinstance(model, str) or ":" not in model or "inputs" in stated or "size" in (preprocess or ()):
+        return
+    source = calibration.get("source") if isinstance(calibration, dict) else None
+    if isinstance(source, str):
+        content["inputs"] = array_shapes(source)
 
 
 def _add_facts(content: dict[str, Any], where: str) -> None:

@@ -204,6 +204,21 @@ def load_samples(
     )
 
 
+def array_shapes(source: str | Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of one sample, [1, ...], for the arrays of an .npz (a .npy: one without a name).
+
+    Empty for other sources, and for a file that is missing or damaged: `load_samples` says what is wrong with it.
+    """
+    path = Path(source)
+    if path.suffix not in (".npy", ".npz"):
+        return {}
+    try:
+        keys = _members(path) if path.suffix == ".npz" else [""]
+        return {key: (1, *_shape(path, key)[1:]) for key in keys}
+    except DataError:
+        return {}
+
+
 def default_samples_dir() -> Path:
     """The sample pictures that come with the project: beside the package in a checkout, inside it in a wheel."""
     package = Path(__file__).resolve().parents[1]
@@ -308,11 +323,7 @@ def _keys(source: Path, inputs: list[str]) -> list[str]:
         if len(inputs) > 1:
             raise DataError(f"a .npy feeds one input; the model has {len(inputs)}", try_="give an .npz")
         return [""]
-    try:
-        with ZipFile(source) as archive:
-            found = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-    except (OSError, BadZipFile) as error:
-        raise DataError(f"{source} is not an .npz archive", why=str(error)) from error
+    found = _members(source)
     if not found:
         raise DataError(f"{source} holds no arrays", try_="write it with numpy.savez(path, input=array)")
     if len(inputs) == 1 and len(found) == 1:
@@ -325,6 +336,20 @@ def _keys(source: Path, inputs: list[str]) -> list[str]:
             try_=nearest(found[0], absent) or "name each array after the model's input",
         )
     return inputs
+
+
+def _members(source: Path) -> list[str]:
+    """Names of the arrays of an .npz."""
+    try:
+        with ZipFile(source) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    except (OSError, BadZipFile) as error:
+        raise DataError(f"{source} is not an .npz archive", why=str(error)) from error
+
+
+def _shape(source: Path, key: str) -> tuple[int, ...]:
+    with _open(source, key) as stream:
+        return _array_header(stream, f"{source}{_of(key)}")[0]
 
 
 def _of(key: str) -> str:

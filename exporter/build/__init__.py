@@ -3,6 +3,7 @@
 Importing this package registers every model family.
 """
 
+from exporter.build import cspnet as cspnet
 from exporter.build import efficientdet_variants as efficientdet_variants
 from exporter.build.checkpoints import load_weights, refit_batchnorm
 from exporter.build.download import fetch, resolve

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from exporter.build import detection
 from exporter.build.efficientnet import SCALINGS, Activation, EfficientNet
-from exporter.build.layers import Padding, conv2d, initialise, max_pool_halve
-from exporter.errors import UsageError
+from exporter.build.layers import Padding, conv2d, initialise, max_pool_halve, require_side
 
 Fusion = Literal["fast", "softmax", "sum"]
 
@@ -273,13 +272,7 @@ class Pyramid(nn.Module):
 
     def __init__(self, config: Config, image_size: tuple[int, int], num_classes: int) -> None:
         super().__init__()
-        # Below one cell of C5 the coarse levels are copies of each other and anchors lose their stride.
-        if min(image_size) < 2**BACKBONE_LEVELS:
-            raise UsageError(
-                f"image_size is {image_size[0]}x{image_size[1]}",
-                why=f"the backbone halves the image {BACKBONE_LEVELS} times",
-                try_=f"sides of at least {2**BACKBONE_LEVELS} pixels; they need not be multiples of it",
-            )
+        require_side(image_size, BACKBONE_LEVELS)
         self.config, self.image_size, self.num_classes = config, image_size, num_classes
         levels = tuple(level for level in config.pyramid if level <= BACKBONE_LEVELS)
         self.backbone = EfficientNet(config.backbone, levels, config.padding, config.backbone_eps)

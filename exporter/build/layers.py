@@ -12,7 +12,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from exporter.errors import UsageError
+
 Padding = Literal["same", "symmetric"]
+
+
+def require_side(image_size: tuple[int, int], halvings: int) -> None:
+    """UsageError unless both sides (in pixels) leave at least one cell after that many halvings.
+
+    Below it the coarsest feature maps are copies of each other and a detector's anchors lose their stride.
+    """
+    least = 2**halvings
+    if min(image_size) < least:
+        raise UsageError(
+            f"image_size is {image_size[0]}x{image_size[1]}",
+            why=f"the backbone halves the image {halvings} times",
+            try_=f"sides of at least {least} pixels; they need not be multiples of it",
+        )
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from exporter.build.detection import decode, flatten_levels, postprocess
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 TOLERANCE = 5e-5
+CLASSIFIERS = ["cspresnet50", "cspresnext50", "cspdarknet53"]
 DETECTORS = ["efficientdet_d0", "efficientdet_d1", "tf_efficientdet_d0", "tf_efficientdet_d1", "tf_efficientdet_lite0"]
 
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden files lie beside the checkout, in shared/")
@@ -71,7 +72,28 @@ def test_detector_agrees_with_effdet_at_every_tap(golden, name):
             assert error <= TOLERANCE, tensor_name
 
 
-@pytest.mark.parametrize("name", DETECTORS)
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifier_agrees_with_the_reference_at_every_tap(golden, name):
+    """A tap is the output of the module of that name."""
+    meta, stored = golden.read(name)
+    model = build_model(name, image_size=tuple(meta["input_shape"][2:]))
+    load_weights(model, golden.official_state_dict(name))
+    got = {}
+    for tap in meta["taps"]:
+        model.get_submodule(tap).register_forward_hook(lambda module, inputs, y, tap=tap: got.update({tap: y}))
+    with torch.no_grad():
+        got["output"] = model(torch.from_numpy(golden.F.make_input(meta["input_shape"])))
+
+    assert meta["taps"]
+    assert got.keys() == meta["taps"].keys() | meta["outputs"].keys()
+    for group, tensors in {"tap": meta["taps"], "out": meta["outputs"]}.items():
+        for tensor_name, facts in tensors.items():
+            value, want = got[tensor_name], stored[f"{group}/{tensor_name}"]
+            assert list(value.shape) == facts["shape"], tensor_name
+            assert golden.rel_err(golden.sample_like(value, want.size), want) <= TOLERANCE, tensor_name
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS + DETECTORS)
 def test_state_dict_names_and_shapes_are_the_official_ones(golden, name):
     meta, _ = golden.read(name)
     with torch.device("meta"):

@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from exporter.build import build_model, load_weights, model_info, refit_batchnorm, resolve
+from exporter.build import build_model, digest_of, load_weights, model_info, refit_batchnorm, resolve
 from exporter.build.download import Progress
-from exporter.errors import ExportError, UsageError, blame, nearest
+from exporter.errors import DataError, ExportError, UsageError, blame, nearest
 from exporter.quantize.data import Pictures, Samples, default_samples_dir, load_samples
 from exporter.recipe import Recipe
 
@@ -30,12 +30,14 @@ class Inputs:
     """The model in eval mode, one example of its inputs, and two sets of samples that do not overlap.
 
     `weights` is a sentence for the first line of every report; with `random_weights` no figure says anything about a
-    task. `held_out_note` tells which samples verify, and whether calibration saw them.
+    task. `weights_sha256` is that of their file, empty where there is none. `held_out_note` tells which samples verify,
+    and whether calibration saw them.
     """
 
     module: nn.Module
     example: tuple[Tensor, ...]
     weights: str
+    weights_sha256: str
     random_weights: bool
     calibration: Samples
     held_out: Samples
@@ -56,12 +58,14 @@ def load_inputs(
     example = tuple(example) or _example(recipe, module)
     samples = _samples(recipe, module, example)
     calibration, held_out, note = _split(samples, recipe.calibration.limit)
-    if own or (":" in recipe.model and recipe.weights == "random"):
-        weights, is_random = "as given by the user's module", False
+    is_random = recipe.weights == "random"
+    if own or (":" in recipe.model and is_random):
+        is_random = False
+        weights, sha256 = "as given by the user's module", ""
     else:
-        weights, is_random = _load(module, recipe, calibration, progress)
+        weights, sha256 = _load(module, recipe, calibration, progress)
     pictures = isinstance(samples, Pictures) or not (own or ":" in recipe.model)
-    return Inputs(module, example, weights, is_random, calibration, held_out, note, pictures)
+    return Inputs(module, example, weights, sha256, is_random, calibration, held_out, note, pictures)
 
 
 def _example(recipe: Recipe, module: nn.Module) -> tuple[Tensor, ...]:
@@ -179,22 +183,30 @@ def _call(name: str) -> object:
         ) from error
 
 
-def _load(module: nn.Module, recipe: Recipe, calibration: Samples, progress: Progress | None) -> tuple[str, bool]:
+def _load(module: nn.Module, recipe: Recipe, calibration: Samples, progress: Progress | None) -> tuple[str, str]:
+    """Load the recipe's weights -> what they are, in words, and the sha256 of their file."""
     if recipe.weights != "random":
-        if ":" in recipe.model:
-            load_weights(module, recipe.weights)
-            return f"from {recipe.weights}", False
-        path = resolve(recipe.model, recipe.weights, progress)
-        load_weights(module, path)
-        published = recipe.weights in model_info(recipe.model).checkpoints
-        return (
-            f"{recipe.weights}, the official checkpoint {path.name}" if published else f"from {recipe.weights}",
-            False,
-        )
+        own = ":" in recipe.model
+        published = None if own else model_info(recipe.model).checkpoints.get(recipe.weights)
+        unverified = published is not None and published.sha256 is None
+        path = Path(recipe.weights) if own else resolve(recipe.model, recipe.weights, progress)
+        try:
+            load_weights(module, path)
+        except DataError:
+            if unverified:  # a login page, say: do not answer with it from the cache ever after
+                path.unlink(missing_ok=True)
+            raise
+        sha256 = digest_of(path)
+        if published is None:
+            return f"from {recipe.weights}", sha256
+        text = f"{recipe.weights}, the official checkpoint {path.name}"
+        if unverified:
+            text += f" (NOT VERIFIED: no digest is published for it; its sha256 is {sha256})"
+        return text, sha256
     count = min(REFIT_PICTURES, len(calibration))
     with _one_thread():
         refit_batchnorm(module, _batches(calibration))
-    return f"RANDOM (seed 0), BatchNorm statistics refitted on {count} pictures: not trained on any task", True
+    return f"RANDOM (seed 0), BatchNorm statistics refitted on {count} pictures: not trained on any task", ""
 
 
 def _batches(samples: Samples) -> list[Tensor]:

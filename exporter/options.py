@@ -26,7 +26,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file, anyo
 
 Weights = Annotated[
     str | None,
-    _option(_MODEL, "NAME|FILE", "Published weights (coco), a checkpoint file, or random (seeded, the default)."),
+    _option(_MODEL, "NAME|FILE", "Published weights (coco, imagenet), a file, or random (seeded, the default)."),
 ]
 Size = Annotated[str | None, _option(_MODEL, "HxW", "Input height and width, such as 512x512.")]
 NumClasses = Annotated[int | None, _option(_MODEL, "N", "Classes of the model's head.", min=1)]

@@ -181,6 +181,7 @@ class Pipeline:
             "file": self.file.name,
             "recipe": self.recipe.model_dump(mode="json") | {"labels": "labels.txt" if self.labels else None},
             "weights": self.inputs.weights,
+            "weights_sha256": self.inputs.weights_sha256 or None,
             "licence": self.recipe.licence,
             "versions": versions(),
             "calibration": calibrated if self.plan is not None and self.given_plan is None else None,

@@ -5,8 +5,9 @@ Importing this package registers every model family.
 
 from exporter.build import cspnet as cspnet
 from exporter.build import efficientdet_variants as efficientdet_variants
+from exporter.build import fasternet as fasternet
 from exporter.build.checkpoints import load_weights, refit_batchnorm
-from exporter.build.download import fetch, resolve
+from exporter.build.download import digest_of, fetch, resolve
 from exporter.build.profile import count
 from exporter.build.registry import Checkpoint, ModelInfo, build_model, list_models, model_info, register_model
 
@@ -15,6 +16,7 @@ __all__ = [
     "ModelInfo",
     "build_model",
     "count",
+    "digest_of",
     "fetch",
     "list_models",
     "load_weights",

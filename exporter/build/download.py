@@ -57,26 +57,27 @@ def resolve(model_name: str, weights: str, progress: Progress | None = None) -> 
     )
 
 
-def fetch(url: str, sha256: str, cache_dir: str | Path | None = None, progress: Progress | None = None) -> Path:
+def fetch(url: str, sha256: str | None, cache_dir: str | Path | None = None, progress: Progress | None = None) -> Path:
     """The file behind `url`, from the cache or downloaded into it.
 
     sha256 is the whole digest in hexadecimal or its first 8 digits or more: PyTorch release files carry just these in
-    their names, which guards against damage and mix-ups but not against forgery. A file appears in the cache only
-    once complete and verified; a mismatching one is deleted. Raises DataError for every failure.
+    their names, which guards against damage and mix-ups but not against forgery. With None, for a file whose publisher
+    gives no digest, nothing but its length is checked: the caller has to say so. A file appears in the cache only once
+    complete and verified; a mismatching one is deleted. Raises DataError for every failure.
     """
-    if len(sha256) < 8:
+    if sha256 is not None and len(sha256) < 8:
         raise ValueError(f"sha256 {sha256!r} is shorter than 8 digits")
     folder = Path(cache_dir) if cache_dir is not None else cache_folder()
     target = folder / Path(urllib.parse.urlparse(url).path).name
     part: Path | None = None
     try:
-        if target.is_file() and _digest(target).startswith(sha256.lower()):
+        if target.is_file() and (sha256 is None or digest_of(target).startswith(sha256.lower())):
             return target
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=target.name, suffix=".part", delete=False) as file:
             part = Path(file.name)
             digest = _download(url, file, progress)
-        if not digest.startswith(sha256.lower()):
+        if sha256 is not None and not digest.startswith(sha256.lower()):
             raise DataError(
                 f"{url} is not the published file",
                 why=f"its sha256 starts with {digest[: len(sha256)]}, not {sha256}; it was deleted",
@@ -139,6 +140,7 @@ def _network_error(url: str, why: str) -> DataError:
     )
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from torch import nn
 
 from exporter.errors import UsageError, nearest
 
-Task = Literal["detection", "classification", "pose", "segmentation"]
+Task = Literal["detection", "classification", "pose", "segmentation", "features"]
 Channels = tuple[float, float, float]
 
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
@@ -23,12 +23,13 @@ HALF: Channels = (0.5, 0.5, 0.5)
 class Checkpoint:
     """Published weights and the preprocessing they were trained with.
 
-    `sha256` is the start (at least 8 digits) of the file's sha256 in hexadecimal; PyTorch release files carry only
-    these in their names. `mean` and `std` are per channel, RGB, for pixels in 0..1.
+    `sha256` is the start (at least 8 digits) of the file's sha256 in hexadecimal, as PyTorch release files carry it in
+    their names; None where nothing is published that a download could be checked with. `mean` and `std` are per
+    channel, RGB, for pixels in 0..1.
     """
 
     url: str
-    sha256: str
+    sha256: str | None
     mean: Channels = IMAGENET_MEAN
     std: Channels = IMAGENET_STD
     metric: str = ""
@@ -39,8 +40,8 @@ class ModelInfo:
     """Facts about one model, as published or measured on the official implementation.
 
     image_size is (H, W) in pixels; mean and std are per channel, RGB, for pixels in 0..1; params counts trainable
-    values with `num_classes` classes; gmacs counts multiply-accumulates of the convolutions at image_size, in 10^9.
-    `checkpoints` maps a weights name such as "coco" to its file.
+    values with `num_classes` classes (0: a backbone without a head); gmacs counts multiply-accumulates of the
+    convolutions at image_size, in 10^9. `checkpoints` maps a weights name such as "coco" to its file.
     """
 
     name: str
@@ -112,8 +113,10 @@ def build_model(
     info, builder = _find(name)
     size = info.image_size if image_size is None else _as_size(name, image_size)
     classes = info.num_classes if num_classes is None else num_classes
-    if not _is_positive(classes):
-        raise UsageError(f"num_classes is {classes!r}", where=name, why="it must be a whole number of at least 1")
+    if num_classes is not None and not info.num_classes:
+        raise UsageError(f"num_classes is {num_classes!r}", where=name, why="this model has no classes")
+    if num_classes is not None and not _is_positive(num_classes):
+        raise UsageError(f"num_classes is {num_classes!r}", where=name, why="it must be a whole number of at least 1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = builder(size, classes)

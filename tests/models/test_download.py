@@ -53,6 +53,13 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(server, tmp_path):
     assert fetch(f"{server.url}/w.pth", SHA256, tmp_path).read_bytes() == CONTENT
 
 
+def test_a_file_without_a_published_digest_is_kept_as_it_came_but_not_when_it_ends_early(server, tmp_path):
+    assert fetch(f"{server.url}/w.pth", None, tmp_path).read_bytes() == CONTENT
+    with pytest.raises(DataError, match="closed after"):
+        fetch(f"{server.url}/truncated.pth", None, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pth"]
+
+
 def test_progress_counts_up_to_the_total(server, tmp_path):
     steps = []
     fetch(f"{server.url}/w.pth", SHA256, tmp_path, lambda done, total: steps.append((done, total)))

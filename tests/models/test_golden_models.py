@@ -11,7 +11,7 @@ from exporter.build.detection import decode, flatten_levels, postprocess
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 TOLERANCE = 5e-5
-CLASSIFIERS = ["cspresnet50", "cspresnext50", "cspdarknet53"]
+CLASSIFIERS = ["fasternet_t0", "fasternet_t1", "fasternet_s", "cspresnet50", "cspresnext50", "cspdarknet53"]
 DETECTORS = ["efficientdet_d0", "efficientdet_d1", "tf_efficientdet_d0", "tf_efficientdet_d1", "tf_efficientdet_lite0"]
 
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden files lie beside the checkout, in shared/")

@@ -276,6 +276,12 @@ def concat(*xs: Tensor, dim: int) -> Tensor:
     return torch.cat(xs, dim)
 
 
+@op(Scale.SAME, Layout.BOUND)
+def gather_channels(x: Tensor, *, channels: Ints) -> Tensor:
+    """Output channel i is input channel channels[i], x [N,C,H,W]. A channel shuffle is one of these."""
+    return x[:, list(channels)]
+
+
 # --- borders between float and integer parts --------------------------------------------------------------------------
 @op(Scale.FREE, Layout.TRANSPARENT)
 def quantize(x: Tensor) -> Tensor:

@@ -15,12 +15,14 @@ from exporter.simplify.identities import drop_identities
 from exporter.simplify.merge_pads import merge_pads
 from exporter.simplify.move_scalars import move_scalars
 from exporter.simplify.reshapes import merge_reshapes
+from exporter.simplify.shuffles import recognise_shuffles
 from exporter.simplify.stack_sum import stack_sum_to_adds
 
 Pass = Callable[[Graph], None]
 
 PASSES: tuple[Pass, ...] = (
     fold_constants,  # first, so that the others see constants as constants
+    recognise_shuffles,  # while they stand as the model wrote them
     stack_sum_to_adds,  # BiFPN's rank-5 sums become adds and scalars
     merge_duplicates,  # before BatchNorm folding gives shared convolutions weights of their own
     batch_norm_to_affine,  # every BatchNorm is a mul and an add per channel

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of
+from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, require_batch
 from exporter.ir.graph import Value
 
 
@@ -49,6 +49,14 @@ def transpose(b: Builder, x: Value, dim0: int, dim1: int) -> Value:
     perm = list(range(len(x.shape)))
     perm[dim0], perm[dim1] = perm[dim1], perm[dim0]
     return b.emit("transpose", x, perm=tuple(perm))
+
+
+@aten("channel_shuffle", "native_channel_shuffle")
+def channel_shuffle(b: Builder, x: Value, groups: int) -> Value:
+    """[N, groups, C / groups, H, W] with dims 1 and 2 swapped. Other spellings are recognised by simplify."""
+    require_batch(x)
+    channels = torch.arange(x.shape[1]).reshape(groups, -1).t().flatten().tolist()
+    return b.emit("gather_channels", x, channels=tuple(channels))
 
 
 @aten("t")

@@ -48,3 +48,10 @@ def concat(inputs: list[Tensor], params: Params, out: QuantParams, *, dim: int) 
     """Concatenation along `dim`."""
     require_same(params, out, "concat")
     return torch.cat(inputs, dim)
+
+
+@integer
+def gather_channels(inputs: list[Tensor], params: Params, out: QuantParams, *, channels: Ints) -> Tensor:
+    """Output channel i is input channel channels[i]."""
+    require_same(params, out, "gather_channels")
+    return OPS["gather_channels"].run(inputs[0], channels=channels)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from exporter.ir.graph import Graph, Node
 from exporter.lower.facts import Facts
+from exporter.lower.tflite import channels as channels
 from exporter.lower.tflite import elementwise as elementwise
 from exporter.lower.tflite import shape as shape
 from exporter.lower.tflite import windows as windows

@@ -6,6 +6,7 @@ Importing this package registers every model family.
 from exporter.build import cspnet as cspnet
 from exporter.build import efficientdet_variants as efficientdet_variants
 from exporter.build import fasternet as fasternet
+from exporter.build import litehrnet_variants as litehrnet_variants
 from exporter.build.checkpoints import load_weights, refit_batchnorm
 from exporter.build.download import digest_of, fetch, resolve
 from exporter.build.profile import count

@@ -3,15 +3,17 @@
 import importlib.util
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from exporter.build import build_model, load_weights
+from exporter.build import build_model, load_weights, pose
 from exporter.build.detection import decode, flatten_levels, postprocess
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 TOLERANCE = 5e-5
 CLASSIFIERS = ["fasternet_t0", "fasternet_t1", "fasternet_s", "cspresnet50", "cspresnext50", "cspdarknet53"]
+POSE = ["litehrnet_18", "litehrnet_30", "naive_litehrnet_18", "wider_naive_litehrnet_18"]
 DETECTORS = ["efficientdet_d0", "efficientdet_d1", "tf_efficientdet_d0", "tf_efficientdet_d1", "tf_efficientdet_lite0"]
 
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="the golden files lie beside the checkout, in shared/")
@@ -25,14 +27,18 @@ def golden():
     return module
 
 
+def tapped(name, output):
+    """A module's output, or each of the list it returns, under the golden files' names."""
+    return {f"{name}[{i}]": t for i, t in enumerate(output)} if isinstance(output, list) else {name: output}
+
+
 def everything(model, x):
     """Outputs, inner feature maps and the whole post-process, under the golden files' names."""
     got, hooks = {}, []
 
     def tap(name):
         def record(module, inputs, output):
-            tensors = output if isinstance(output, list) else [output]
-            got.update({f"{name}[{i}]" if isinstance(output, list) else name: t for i, t in enumerate(tensors)})
+            got.update(tapped(name, output))
 
         return record
 
@@ -72,15 +78,15 @@ def test_detector_agrees_with_effdet_at_every_tap(golden, name):
             assert error <= TOLERANCE, tensor_name
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS)
-def test_classifier_agrees_with_the_reference_at_every_tap(golden, name):
-    """A tap is the output of the module of that name."""
+@pytest.mark.parametrize("name", CLASSIFIERS + POSE)
+def test_classifier_or_pose_estimator_agrees_with_the_reference_at_every_tap(golden, name):
+    """A tap is the output of the module of that name; `[i]` counts in the list that it returns."""
     meta, stored = golden.read(name)
     model = build_model(name, image_size=tuple(meta["input_shape"][2:]))
     load_weights(model, golden.official_state_dict(name))
     got = {}
-    for tap in meta["taps"]:
-        model.get_submodule(tap).register_forward_hook(lambda module, inputs, y, tap=tap: got.update({tap: y}))
+    for tap in {name.partition("[")[0] for name in meta["taps"]}:
+        model.get_submodule(tap).register_forward_hook(lambda module, inputs, y, tap=tap: got.update(tapped(tap, y)))
     with torch.no_grad():
         got["output"] = model(torch.from_numpy(golden.F.make_input(meta["input_shape"])))
 
@@ -93,7 +99,18 @@ def test_classifier_agrees_with_the_reference_at_every_tap(golden, name):
             assert golden.rel_err(golden.sample_like(value, want.size), want) <= TOLERANCE, tensor_name
 
 
-@pytest.mark.parametrize("name", CLASSIFIERS + DETECTORS)
+def test_joints_of_heatmaps_equal_mmpose():
+    """Eight heatmaps: peaks in corners, at edges, in the inside, a tie, and one without a positive element."""
+    stored = {key: torch.from_numpy(values) for key, values in np.load(GOLDEN / "pose_decode.npz").items()}
+    joints, scores = pose.decode(stored["heatmaps"])
+    assert torch.equal(joints, stored["keypoints_heatmap"])
+    assert torch.equal(scores, stored["scores"])
+    height, width = stored["heatmaps"].shape[-2:]
+    whole_input = pose.Region((2.0 * width, 2.0 * height), (4.0 * width, 4.0 * height))
+    assert torch.equal(pose.to_picture(joints, whole_input, (height, width)), stored["keypoints_input"])
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS + POSE + DETECTORS)
 def test_state_dict_names_and_shapes_are_the_official_ones(golden, name):
     meta, _ = golden.read(name)
     with torch.device("meta"):

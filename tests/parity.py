@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -19,16 +20,21 @@ from exporter.capture import capture
 from exporter.ir.graph import Graph
 from exporter.ir.run import Interpreter
 from exporter.lower.facts import Facts
+from exporter.lower.onnx import ONNX
 from exporter.lower.tflite import TFLite
 from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
 from exporter.simplify import simplify
 from exporter.verify.runtimes.litert import LiteRT
 from exporter.verify.runtimes.litert_file import TFLiteFile, read_file
+from exporter.verify.runtimes.onnxruntime import OnnxRuntime
+from exporter.verify.teacher import forced_run, teacher_forced
 from exporter.verify.tflite import Storage
 
 FLOAT_SNR = 120.0
 """dB between a float32 file and eager PyTorch: about the noise of float32 itself."""
+ONNX_SNR = 115.0
+"""The same for onnxruntime, whose matrix products add along one axis in sequence (1000 of them: 119 dB)."""
 INT8_SNR = 30.0
 """dB between a dequantised int8 result and eager PyTorch, for one or two ops on well-spread data."""
 
@@ -89,6 +95,8 @@ def check_float(model: Model, *inputs: Tensor, least: float = FLOAT_SNR, precisi
     graph = simplified(model, *inputs)
     exported = lower(graph, inputs, precision=precision)
     worst = min(_snr_of(exported.outputs, expected))
+    in_onnx = min(_snr_of(lower_onnx(graph, inputs, precision), expected))
+    assert in_onnx >= min(least, ONNX_SNR), f"SNR {in_onnx:.1f} dB in ONNX"
     assert worst >= least, f"SNR {worst:.1f} dB, at least {least} wanted"
     return Exported(graph, exported.content, exported.file, exported.outputs, worst)
 
@@ -115,6 +123,7 @@ def run_int8(graph: Graph, *inputs: Tensor) -> Exported:
     """Lower a quantised graph; LiteRT's outputs equal the integer interpreter's, all elements of all of them."""
     operands = [v.quant.quantize(x) if v.quant else x for v, x in zip(graph.inputs, inputs, strict=True)]
     exported = lower(graph, operands)
+    _check_onnx_codes(graph, operands)
     for name, ours, theirs in zip(graph.output_names, Interpreter(graph).run(operands), exported.outputs, strict=True):
         assert ours.dtype == theirs.dtype, f"{name} is {theirs.dtype}, the interpreter gives {ours.dtype}"
         wrong = (ours.double() - theirs.double()).abs()
@@ -157,6 +166,39 @@ def lower(graph: Graph, inputs: Sequence[Tensor], precision: str = "float32") ->
         file = read_file(path)
     assert list(results) == graph.output_names
     return Exported(graph, content, file, storage.fetch(results), math.nan)
+
+
+def lower_onnx(graph: Graph, inputs: Sequence[Tensor], precision: str = "float32") -> list[Tensor]:
+    """Write the graph as ONNX, hold it against onnx's own checker, run it on onnxruntime without its optimiser."""
+    refused = ONNX().unsupported(graph)
+    assert not refused, refused
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        ONNX().write(graph, path, Facts(graph.name, precision))
+        onnx.checker.check_model(onnx.load(path), full_check=True)
+        results = OnnxRuntime(path, optimise=False).run([x.numpy() for x in inputs])
+    assert list(results) == graph.output_names
+    return [torch.from_numpy(result) for result in results.values()]
+
+
+def _check_onnx_codes(graph: Graph, inputs: Sequence[Tensor]) -> None:
+    """Op by op, on the interpreter's operands: a code may differ by one where the exact result is a tie, since
+    onnxruntime computes in float between the QDQ pairs and rounds halves to even.
+    """
+    for value, whole in zip(graph.outputs, lower_onnx(graph, inputs), strict=True):
+        assert tuple(whole.shape) == value.shape
+    if not graph.nodes:
+        return
+    alone = teacher_forced(graph)
+    operands, expected = forced_run(graph, inputs)
+    for node, ours, theirs in zip(alone.nodes, expected, lower_onnx(alone, operands), strict=True):
+        name, params = node.output.name, node.output.quant
+        assert ours.dtype == theirs.dtype, f"{name} is {theirs.dtype} in ONNX, the interpreter gives {ours.dtype}"
+        if params is None:
+            assert snr(theirs, ours) >= ONNX_SNR, f"{name}: {snr(theirs, ours):.1f} dB in ONNX"
+        else:
+            apart = int((ours.int() - theirs.int()).abs().max())
+            assert apart <= 1, f"{name}: ONNX is {apart} LSB from the interpreter"
 
 
 def write(graph: Graph, path: Path, precision: str = "float32") -> bytes:

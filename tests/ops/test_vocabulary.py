@@ -8,7 +8,7 @@ import pytest
 
 from exporter.ir.integer import INTEGER
 from exporter.ir.ops import OPS, Layout, Scale, op
-from exporter.lower.tflite import SPELLINGS
+from exporter.lower import onnx, tflite
 
 FOLDED = {"batch_norm"}
 """Ops that no target writes: simplify removes every one."""
@@ -23,8 +23,9 @@ def test_every_op_has_a_test_file_that_runs_it_in_float_and_int8(name):
     assert "check_float" in text or name in ("quantize", "dequantize")
 
 
-def test_every_op_has_a_tflite_spelling():
-    assert set(SPELLINGS) == set(OPS) - FOLDED
+@pytest.mark.parametrize("spellings", [tflite.SPELLINGS, onnx.SPELLINGS], ids=["tflite", "onnx"])
+def test_every_op_has_a_spelling_in_every_format(spellings):
+    assert set(spellings) == set(OPS) - FOLDED
 
 
 def test_every_op_has_integer_arithmetic():

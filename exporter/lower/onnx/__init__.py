@@ -1,0 +1,45 @@
+"""ONNX: float32, float16 weights, and int8 as QDQ (quantize/dequantize pairs) with the graph's own parameters."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from exporter.ir.graph import Graph, Node
+from exporter.lower.facts import Facts
+from exporter.lower.onnx import spellings as spellings
+from exporter.lower.onnx.emit import SPELLINGS, Emitter
+
+
+class ONNX:
+    """The target `onnx`."""
+
+    suffix = ".onnx"
+    ops = frozenset(SPELLINGS)
+
+    def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
+        """(node, reason) for each node that has no spelling."""
+        reason = "no ONNX spelling is known"
+        return [(node, reason) for node in graph.nodes if node.op.name not in SPELLINGS]
+
+    def write(self, graph: Graph, path: Path, facts: Facts) -> None:
+        """Write `graph` to `path`: NCHW, names and order of the model, metadata, the same bytes on every run."""
+        model = Emitter(graph, float16_weights=facts.precision == "float16").model(facts.description)
+        for key, value in _properties(facts).items():
+            model.metadata_props.add(key=key, value=value)
+        path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _properties(facts: Facts) -> dict[str, str]:
+    """What ONNX has no field for, as text and JSON; empty facts are left out."""
+    properties = {
+        "name": facts.name,
+        "precision": facts.precision,
+        "author": facts.author,
+        "license": facts.licence,
+        "mean": json.dumps(facts.mean) if facts.mean else "",
+        "std": json.dumps(facts.std) if facts.std else "",
+        "labels": "\n".join(facts.labels),
+        "outputs": json.dumps(facts.outputs) if facts.outputs else "",
+    }
+    return {key: value for key, value in properties.items() if value}

@@ -1,0 +1,178 @@
+"""The ops in ONNX's words (opset 20). Axis order is the graph's own."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from exporter.ir.graph import Node
+from exporter.lower.onnx.emit import Emitter, Spelling, spelling
+
+ROWS = {
+    "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh",
+    "hard_swish": "HardSwish",
+}  # fmt: skip
+"""Ops whose operands are the operator's inputs, without attributes."""
+
+
+def _row(kind: str) -> Spelling:
+    def write(e: Emitter, node: Node) -> None:
+        e.op(kind, node, [e.read(v) for v in node.inputs])
+
+    return write
+
+
+for _name, _kind in ROWS.items():
+    spelling(_row(_kind), _name)
+
+
+# --- linear algebra ---------------------------------------------------------------------------------------------------
+@spelling
+def conv2d(e: Emitter, node: Node) -> None:
+    attrs = node.attrs
+    top, bottom, left, right = attrs["padding"]
+    e.op(
+        "Conv", node, [e.read(v) for v in node.inputs], kernel_shape=node.inputs[1].shape[2:], strides=attrs["stride"],
+        pads=(top, left, bottom, right), dilations=attrs["dilation"], group=attrs["groups"],
+    )  # fmt: skip
+
+
+@spelling
+def linear(e: Emitter, node: Node) -> None:
+    """Gemm takes matrices only; other ranks are a MatMul and a bias."""
+    x, weight, bias = node.inputs
+    if len(x.shape) == 2:
+        e.op("Gemm", node, [e.read(v) for v in node.inputs], transB=1)
+        return
+    assert weight.const is not None
+    transposed = e.read(weight, axis=1 if weight.quant else None, array=weight.const.numpy().T)
+    e.op("Add", node, [e.between("MatMul", node, [e.read(x), transposed]), e.read(bias)])
+
+
+# --- one input, element by element ------------------------------------------------------------------------------------
+@spelling
+def relu6(e: Emitter, node: Node) -> None:
+    e.op("Clip", node, [e.read(node.inputs[0]), e.number(0), e.number(6)])
+
+
+@spelling
+def leaky_relu(e: Emitter, node: Node) -> None:
+    e.op("LeakyRelu", node, [e.read(node.inputs[0])], alpha=node.attrs["negative_slope"])
+
+
+@spelling
+def silu(e: Emitter, node: Node) -> None:
+    x = e.read(node.inputs[0])
+    e.op("Mul", node, [x, e.between("Sigmoid", node, [x])])
+
+
+@spelling
+def gelu(e: Emitter, node: Node) -> None:
+    e.op("Gelu", node, [e.read(node.inputs[0])], approximate=node.attrs["approximate"])
+
+
+@spelling
+def softmax(e: Emitter, node: Node) -> None:
+    e.op("Softmax", node, [e.read(node.inputs[0])], axis=node.attrs["dim"])
+
+
+# --- windows and resampling -------------------------------------------------------------------------------------------
+@spelling
+def max_pool2d(e: Emitter, node: Node) -> None:
+    _pool(e, node, "MaxPool")
+
+
+@spelling
+def avg_pool2d(e: Emitter, node: Node) -> None:
+    _pool(e, node, "AveragePool")
+
+
+def _pool(e: Emitter, node: Node, kind: str) -> None:
+    """Padding never counts: ONNX's default for both."""
+    top, bottom, left, right = node.attrs["padding"]
+    e.op(
+        kind, node, [e.read(node.inputs[0])], kernel_shape=node.attrs["kernel"], strides=node.attrs["stride"],
+        pads=(top, left, bottom, right),
+    )  # fmt: skip
+
+
+@spelling
+def mean(e: Emitter, node: Node) -> None:
+    axes = e.integers(*node.attrs["dims"])
+    e.op("ReduceMean", node, [e.read(node.inputs[0]), axes], keepdims=int(node.attrs["keepdim"]))
+
+
+@spelling
+def resize_nearest(e: Emitter, node: Node) -> None:
+    """At ratios that are not whole, onnxruntime's float index is not torch's: there the pixels are gathered by name."""
+    x, size = node.inputs[0], node.attrs["size"]
+    if all(target % source == 0 for source, target in zip(x.shape[2:], size, strict=True)):
+        _resize(e, node, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        return
+    rows, columns = (e.integers(*_pixels(*pair)) for pair in zip(x.shape[2:], size, strict=True))
+    e.op("Gather", node, [e.between("Gather", node, [e.read(x), rows], axis=2), columns], axis=3)
+
+
+def _pixels(source: int, target: int) -> list[int]:
+    """The index in `source` pixels that torch picks for each of `target` ones."""
+    row = torch.arange(source, dtype=torch.float32).reshape(1, 1, source)
+    return [int(i) for i in F.interpolate(row, target, mode="nearest").flatten()]
+
+
+@spelling
+def resize_bilinear(e: Emitter, node: Node) -> None:
+    corners = "align_corners" if node.attrs["align_corners"] else "half_pixel"
+    _resize(e, node, mode="linear", coordinate_transformation_mode=corners)
+
+
+def _resize(e: Emitter, node: Node, **attributes: str) -> None:
+    e.op("Resize", node, [e.read(node.inputs[0]), "", "", e.integers(*node.output.shape)], **attributes)
+
+
+# --- shape ------------------------------------------------------------------------------------------------------------
+@spelling
+def pad(e: Emitter, node: Node) -> None:
+    attrs = node.attrs
+    e.op("Pad", node, [e.read(node.inputs[0]), e.integers(*attrs["before"], *attrs["after"]), e.number(attrs["value"])])
+
+
+@spelling
+def slice_(e: Emitter, node: Node) -> None:
+    a = node.attrs
+    ranges = [e.integers(a[key]) for key in ("start", "end", "dim", "step")]
+    e.op("Slice", node, [e.read(node.inputs[0]), *ranges])
+
+
+@spelling
+def reshape(e: Emitter, node: Node) -> None:
+    e.op("Reshape", node, [e.read(node.inputs[0]), e.integers(*node.attrs["shape"])])
+
+
+@spelling
+def transpose(e: Emitter, node: Node) -> None:
+    e.op("Transpose", node, [e.read(node.inputs[0])], perm=node.attrs["perm"])
+
+
+@spelling
+def concat(e: Emitter, node: Node) -> None:
+    e.op("Concat", node, [e.read(v) for v in node.inputs], axis=node.attrs["dim"])
+
+
+@spelling
+def gather_channels(e: Emitter, node: Node) -> None:
+    e.op("Gather", node, [e.read(node.inputs[0]), e.integers(*node.attrs["channels"])], axis=1)
+
+
+# --- borders between float and integer parts --------------------------------------------------------------------------
+@spelling
+def quantize(e: Emitter, node: Node) -> None:
+    """Of codes with other parameters too: back to float, and to the new codes."""
+    assert node.output.quant is not None
+    e.quantized(e.read(node.inputs[0]), node.output.quant, e.name(node.output))
+
+
+@spelling
+def dequantize(e: Emitter, node: Node) -> None:
+    x = node.inputs[0]
+    assert x.quant is not None
+    e.dequantized(e.name(x), x.quant, name=e.name(node.output))

@@ -1,5 +1,6 @@
-"""Anchors, box decoding, per-class NMS and the whole post-process of EfficientDet, in plain torch.
+"""Anchors of EfficientDet and effdet's whole post-process, in plain torch.
 
+Box decoding and NMS themselves are `exporter.ir.detection`, shared with the files.
 Source: google/automl `anchors.py`, effdet `anchors.py` and `bench.py`; facts measured against effdet 0.4.1.
 Boxes are y0, x0, y1, x1 in pixels of the network's input until `postprocess` returns x0, y0, x1, y1.
 """
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from exporter.ir.detection import decode, nms
 
 Aspect = tuple[float, float]
 
@@ -60,40 +63,10 @@ def anchors(
     return torch.cat(boxes).float()
 
 
-def decode(codes: Tensor, anchors: Tensor) -> Tensor:
-    """Box codes (ty, tx, th, tw) [..., A, 4] against anchors [A, 4] -> boxes y0, x0, y1, x1 [..., A, 4]."""
-    y0, x0, y1, x1 = anchors.unbind(-1)
-    ty, tx, th, tw = codes.unbind(-1)
-    height, width = y1 - y0, x1 - x0
-    centre_y, centre_x = ty * height + (y0 + y1) / 2, tx * width + (x0 + x1) / 2
-    half_height, half_width = th.exp() * height / 2, tw.exp() * width / 2
-    return torch.stack(
-        [centre_y - half_height, centre_x - half_width, centre_y + half_height, centre_x + half_width], -1
-    )
-
-
-def intersection_over_union(box: Tensor, boxes: Tensor) -> Tensor:
-    """IoU of one box [4] with boxes [N, 4] -> [N]. Two empty boxes give NaN, which no threshold exceeds."""
-    overlap = (torch.minimum(box[2:], boxes[:, 2:]) - torch.maximum(box[:2], boxes[:, :2])).clamp(min=0)
-    intersection = overlap.prod(1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    return intersection / ((box[2:] - box[:2]).prod() + areas - intersection)
-
-
-def nms(boxes: Tensor, scores: Tensor, classes: Tensor, threshold: float = 0.5, best: int = 100) -> Tensor:
-    """Greedy hard NMS within each class.
-
-    boxes [N, 4], scores [N], classes [N] -> indices of at most `best` survivors, best score first. A box falls when
-    its IoU with a better survivor of its class exceeds `threshold`.
-    """
-    order = scores.argsort(descending=True, stable=True)
-    kept: list[Tensor] = []
-    while order.numel() and len(kept) < best:
-        top, order = order[0], order[1:]
-        kept.append(top)
-        falls = (intersection_over_union(boxes[top], boxes[order]) > threshold) & (classes[order] == classes[top])
-        order = order[~falls]
-    return torch.stack(kept) if kept else order
+def centre_size(boxes: Tensor) -> Tensor:
+    """Boxes y0, x0, y1, x1 [..., 4] -> centre y, centre x, height, width."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return torch.cat([(low + high) / 2, high - low], -1)
 
 
 def flatten_levels(levels: Sequence[Tensor], depth: int) -> Tensor:
@@ -119,13 +92,14 @@ def postprocess(
     """
     logits = flatten_levels(class_levels, num_classes)
     codes = flatten_levels(box_levels, 4)
+    priors = centre_size(anchors)
     height, width = image_size
     limit = torch.tensor([height, width, height, width], dtype=codes.dtype)
     detections = []
     for picture_logits, picture_codes in zip(logits, codes, strict=True):
         top = picture_logits.flatten().topk(min(candidates, picture_logits.numel()))
         rows, classes = top.indices // num_classes, top.indices % num_classes
-        boxes = torch.minimum(decode(picture_codes[rows], anchors[rows]).clamp(min=0), limit)
+        boxes = torch.minimum(decode(picture_codes[rows], priors[rows]).clamp(min=0), limit)
         kept = nms(boxes, top.values, classes, threshold, best)
         columns = [boxes[kept][:, [1, 0, 3, 2]], top.values[kept, None].sigmoid(), classes[kept, None] + 1]
         detections.append(torch.cat(columns, 1))

@@ -308,6 +308,16 @@ class EfficientDet(Pyramid):
         """Anchor boxes y0, x0, y1, x1 of the image size the model was built for, [A, 4] fp32, in pixels."""
         return detection.anchors(self.image_size, self.config.pyramid, self.config.anchor_scale, aspects=aspects)
 
+    def priors(self) -> Tensor:
+        """Anchors as `exporter.build.postprocess.Detector` wants them."""
+        height, width = self.image_size
+        return detection.centre_size(self.anchors()) / torch.tensor([height, width, height, width])
+
+    def predictions(self, heads: tuple[list[Tensor], list[Tensor]]) -> tuple[Tensor, Tensor]:
+        """What forward returned -> box codes [N, A, 4], scores [N, A, classes]."""
+        classes, boxes = heads
+        return detection.flatten_levels(boxes, 4), detection.flatten_levels(classes, self.num_classes).sigmoid()
+
     def forward(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         features = self.fpn(self.backbone(x))
         return self.class_net(features), self.box_net(features)

@@ -235,8 +235,8 @@ class _Translator:
 
 
 def _name(node: fx.Node) -> str:
-    """The ATen name without overload."""
-    return str(node.target).removeprefix("aten.").split(".")[0]
+    """The name of the ATen op, or of one of ours, without overload."""
+    return str(node.target).removeprefix("aten.").removeprefix("edge_export.").split(".")[0]
 
 
 def source_of(node: fx.Node) -> Source:

@@ -114,16 +114,30 @@ class Graph:
 
         The output's shape and dtype come from running the op's torch meaning on meta tensors.
         """
-        definition = OPS[op]
-        ((shape, dtype),) = infer(definition, inputs, attrs)
-        source = source or Source()
-        output = Value(self.unique(name or f"{source.module or self.name}/{op}"), shape, dtype)
-        node = Node(definition, list(inputs), [output], attrs, source)
-        output.producer = node
+        (output,) = self.emit_all(op, inputs, name=name, source=source, at=at, **attrs)
+        return output
+
+    def emit_all(
+        self,
+        op: str,
+        inputs: Sequence[Value],
+        *,
+        name: str = "",
+        source: Source | None = None,
+        at: Node | None = None,
+        **attrs: Any,
+    ) -> list[Value]:
+        """`emit` for an op of several outputs: returns all of them."""
+        definition, source = OPS[op], source or Source()
+        name = name or f"{source.module or self.name}/{op}"
+        outputs = [Value(self.unique(name), shape, dtype) for shape, dtype in infer(definition, inputs, attrs)]
+        node = Node(definition, list(inputs), outputs, attrs, source)
+        for value in outputs:
+            value.producer = node
         for value in inputs:
             value.uses.append(node)
         self.nodes.insert(self.nodes.index(at) if at else len(self.nodes), node)
-        return output
+        return outputs
 
     def unique(self, name: str) -> str:
         """`name`, or `name.2`, `name.3`, … when it is taken."""
@@ -203,6 +217,14 @@ class Graph:
     def consumers(self, value: Value) -> list[Node]:
         """The nodes that read `value`, each once."""
         return list(dict.fromkeys(value.uses))
+
+    def tail(self) -> set[Node]:
+        """The float tail: every `float_tail` node and all that depends on one."""
+        found: set[Node] = set()
+        for node in self.nodes:
+            if node.op.name == "float_tail" or any(v.producer in found for v in node.inputs):
+                found.add(node)
+        return found
 
     def only_consumer(self, value: Value) -> Node | None:
         """The one node that reads `value` when nobody else does, graph outputs included."""

@@ -15,16 +15,23 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from exporter.ir.detection import Detections, detect
 from exporter.ir.quant import QuantParams
 
 Pair = tuple[int, int]
 Pads = tuple[int, int, int, int]
 Ints = tuple[int, ...]
+
+
+Meaning = Callable[..., Tensor | tuple[Tensor, ...]]
+"""An op in torch; a tuple where it has several outputs."""
+M = TypeVar("M", bound=Meaning)
 
 
 class Scale(Enum):
@@ -49,7 +56,7 @@ class Op:
     """One row of the vocabulary."""
 
     name: str
-    run: Callable[..., Tensor]
+    run: Meaning
     attrs: dict[str, str]
     scale: Scale
     layout: Layout
@@ -66,10 +73,10 @@ OPS: dict[str, Op] = {}
 
 def op(
     scale: Scale, layout: Layout, *, fixed: QuantParams | None = None, data_inputs: int | None = None
-) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+) -> Callable[[M], M]:
     """Register the decorated function as the op of its name (a trailing underscore is dropped)."""
 
-    def register(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def register(run: M) -> M:
         name = run.__name__.rstrip("_")
         if name in OPS:
             raise ValueError(f"op {name} is registered twice")
@@ -191,6 +198,12 @@ def silu(x: Tensor) -> Tensor:
 
 
 @op(Scale.FREE, Layout.TRANSPARENT)
+def exp(x: Tensor) -> Tensor:
+    """e^x."""
+    return x.exp()
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
 def gelu(x: Tensor, *, approximate: str) -> Tensor:
     """GELU; `approximate` is none (erf) or tanh."""
     return F.gelu(x, approximate=approximate)
@@ -293,3 +306,25 @@ def quantize(x: Tensor) -> Tensor:
 def dequantize(x: Tensor) -> Tensor:
     """Codes -> float. In float meaning: the identity."""
     return x.clone()
+
+
+@op(Scale.FLOAT, Layout.TRANSPARENT)
+def float_tail(x: Tensor) -> Tensor:
+    """The border of a model's float tail: the identity. Nothing behind it is quantised, whatever the precision."""
+    return x.clone()
+
+
+# --- detection --------------------------------------------------------------------------------------------------------
+@op(Scale.FLOAT, Layout.BREAKING)
+def detection_postprocess(
+    codes: Tensor,
+    scores: Tensor,
+    anchors: Tensor,
+    *,
+    score_threshold: float,
+    iou_threshold: float,
+    max_detections: int,
+    per_class: bool,
+) -> Detections:
+    """Box codes, scores and anchors -> boxes, class ids, scores, number: see `exporter.ir.detection.detect`."""
+    return detect(codes, scores, anchors, score_threshold, iou_threshold, max_detections, per_class)

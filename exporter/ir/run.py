@@ -45,41 +45,43 @@ class Interpreter:
             if tap:
                 tap(value, tensor)
         for node in self.graph.nodes:
-            env[id(node.output)] = result = self._step(node, [self._read(v, env) for v in node.inputs])
-            if tap:
-                tap(node.output, result)
+            results = self._step(node, [self._read(v, env) for v in node.inputs])
+            for value, result in zip(node.outputs, results, strict=True):
+                env[id(value)] = result
+                if tap:
+                    tap(value, result)
             for value in set(node.inputs):
                 if self._last_reader.get(id(value)) is node and id(value) not in self._kept:
                     env.pop(id(value), None)
-            if not node.output.uses and id(node.output) not in self._kept:
-                del env[id(node.output)]
+            for value in node.outputs:
+                if not value.uses and id(value) not in self._kept:
+                    del env[id(value)]
         return [self._read(v, env) for v in self.graph.outputs]
 
     def _read(self, value: Value, env: dict[int, Tensor]) -> Tensor:
         return self._constants[id(value)] if value.const is not None else env[id(value)]
 
-    def _step(self, node: Node, operands: list[Tensor]) -> Tensor:
+    def _step(self, node: Node, operands: list[Tensor]) -> tuple[Tensor, ...]:
         if node in self._silu:
             x, sigmoid = node.inputs
             assert x.quant is not None
             assert sigmoid.quant is not None
             assert node.output.quant is not None
-            return silu_codes(operands[0], x.quant, sigmoid.quant, node.output.quant)
+            return (silu_codes(operands[0], x.quant, sigmoid.quant, node.output.quant),)
         return step(node, operands)
 
 
-def step(node: Node, operands: Sequence[Tensor]) -> Tensor:
-    """Run one node on its operands: codes in and out where quantised, float32 elsewhere."""
-    out = node.output.quant
+def step(node: Node, operands: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Run one node on its operands, all outputs: codes in and out where quantised, float32 elsewhere."""
+    out = node.outputs[0].quant
     if node.op.name == "dequantize":
         quant = node.inputs[0].quant
         assert quant is not None
-        return quant.dequantize(operands[0])
+        return (quant.dequantize(operands[0]),)
     if out is None:
         result = node.op.run(*operands, **node.attrs)
-        assert isinstance(result, Tensor)
-        return result
-    return INTEGER[node.op.name](list(operands), [v.quant for v in node.inputs], out, **node.attrs)
+        return result if isinstance(result, tuple) else (result,)
+    return (INTEGER[node.op.name](list(operands), [v.quant for v in node.inputs], out, **node.attrs),)
 
 
 def is_fused_silu(node: Node) -> bool:

@@ -24,7 +24,7 @@ def quantize(
     """Turn the simplified float `graph` into an int8 one, in place.
 
     Parameters come from `ranges` (calibrate), or from `plan` when one is given. `io` is the dtype at the graph's
-    inputs and outputs. Returns the plan and the float islands (value name -> reason).
+    inputs and outputs; those of a float tail stay float. Returns the plan and the float islands (value name -> reason).
     """
     split_silu(graph)
     islands = isolate_float(graph)
@@ -62,7 +62,10 @@ def _uint8_io(graph: Graph) -> None:
         assert shifted.producer is not None
         graph.replace_all_uses(value, shifted, but=[shifted.producer])
         shifted.quant, value.quant = quant, QuantParams(quant.scale, quant.zero_point + 128, None, "uint8")
+    tail = graph.tail()
     for index, value in enumerate(list(graph.outputs)):
+        if value.producer in tail:
+            continue
         assert value.quant is not None
         shifted = graph.emit("quantize", [value], name=f"{graph.output_names[index]}/uint8")
         shifted.quant = QuantParams(value.quant.scale, value.quant.zero_point + 128, None, "uint8")

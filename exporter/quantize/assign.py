@@ -20,7 +20,7 @@ from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.ops import Scale
 from exporter.ir.quant import QuantParams, fp16_grid
 from exporter.quantize.calibrate import Ranges
-from exporter.quantize.legalize import is_integer
+from exporter.quantize.legalize import integer_nodes
 
 Plan = dict[str, QuantParams]
 """Value name -> parameters, in graph order, for every activation, weight and constant operand. Biases are derived."""
@@ -45,9 +45,7 @@ def make_plan(graph: Graph, ranges: Ranges) -> Plan:
     groups = _groups(graph)
     for group in groups:
         plan.update(_group_params(group, ranges))
-    for node in graph.nodes:
-        if not is_integer(node):
-            continue
+    for node in integer_nodes(graph):
         if node.op.data_inputs == 1:
             x, weight, bias = node.inputs
             params = weight_params(_tensor(weight), _tensor(bias), plan[x.name].scale[0])
@@ -87,9 +85,7 @@ def apply_plan(graph: Graph, plan: Plan) -> None:
         if value.const is None:
             value.quant = plan[name]
     done: dict[int, Value] = {}
-    for node in graph.nodes:
-        if not is_integer(node):
-            continue
+    for node in integer_nodes(graph):
         for index, value in enumerate(list(node.inputs)):
             if value.const is not None and value.quant is None and not (node.op.data_inputs == 1 and index == 2):
                 codes = done.setdefault(id(value), _coded(graph, value, plan[value.name]))
@@ -109,7 +105,7 @@ def _fits(params: QuantParams | None, value: Value, is_weight: bool) -> bool:
 
 def _broken_rules(graph: Graph, plan: Plan) -> Iterable[str]:
     """Results of same-scale ops whose operands have other parameters, and of fixed ones that have not theirs."""
-    for node in filter(is_integer, graph.nodes):
+    for node in integer_nodes(graph):
         name = node.output.name
         if node.op.scale is Scale.FIXED and plan[name] != node.op.fixed:
             assert node.op.fixed is not None
@@ -244,8 +240,8 @@ def _widen(graph: Graph, plan: Plan, groups: list[list[Value]]) -> None:
     A wider scale at the same zero point holds the same range.
     """
     group_of = {v.name: group for group in groups for v in group}
-    for node in graph.nodes:
-        if not is_integer(node) or node.op.scale is not Scale.FREE:
+    for node in integer_nodes(graph):
+        if node.op.scale is not Scale.FREE:
             continue
         scales = [max(plan[v.name].scale) for v in node.inputs if v.name in plan]
         factor = math.prod(scales) if node.op.name in ("conv2d", "linear", "mul") else max(scales)
@@ -259,21 +255,21 @@ def _widen(graph: Graph, plan: Plan, groups: list[list[Value]]) -> None:
 def _quantised_values(graph: Graph) -> Iterable[Value]:
     """Activations that carry codes: graph inputs, results of integer nodes and of quantize."""
     yield from graph.inputs
+    integer = set(integer_nodes(graph))
     for node in graph.nodes:
-        if is_integer(node) or node.op.name == "quantize":
+        if node in integer or node.op.name == "quantize":
             yield from node.outputs
 
 
 def _constants(graph: Graph) -> Iterable[Value]:
     """Weights and constant operands of integer nodes. Biases are derived."""
-    for node in graph.nodes:
-        if is_integer(node):
-            yield from (v for v in node.inputs[: 2 if node.op.data_inputs == 1 else None] if v.const is not None)
+    for node in integer_nodes(graph):
+        yield from (v for v in node.inputs[: 2 if node.op.data_inputs == 1 else None] if v.const is not None)
 
 
 def _weighted(graph: Graph) -> list[Node]:
     """Integer nodes with a weight and a bias."""
-    return [node for node in graph.nodes if is_integer(node) and node.op.data_inputs == 1]
+    return [node for node in integer_nodes(graph) if node.op.data_inputs == 1]
 
 
 def _groups(graph: Graph) -> list[list[Value]]:
@@ -286,8 +282,8 @@ def _groups(graph: Graph) -> list[list[Value]]:
         return key
 
     values = list(_quantised_values(graph))
-    for node in graph.nodes:
-        if node.op.scale is Scale.SAME and is_integer(node):
+    for node in integer_nodes(graph):
+        if node.op.scale is Scale.SAME:
             values += [v for v in node.inputs if v.const is not None]
             for value in node.inputs:
                 parent[root(id(value))] = root(id(node.output))

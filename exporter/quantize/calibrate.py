@@ -93,6 +93,10 @@ def _cores() -> int:
 
 
 def observed(graph: Graph) -> list[Value]:
-    """The values whose parameters are free: inputs, and outputs of ops that have a range of their own."""
-    outputs = [v for node in graph.nodes if node.op.scale is Scale.FREE for v in node.outputs]
+    """The values whose parameters are free: inputs, and outputs of ops that have a range of their own.
+
+    A float tail has no ranges.
+    """
+    tail = graph.tail()
+    outputs = [v for node in graph.nodes if node.op.scale is Scale.FREE and node not in tail for v in node.outputs]
     return [*graph.inputs, *outputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 
 import torch
 import torch.nn.functional as F
@@ -31,17 +32,29 @@ def split_silu(graph: Graph) -> None:
 
 
 def isolate_float(graph: Graph) -> dict[str, str]:
-    """Put dequantize before and quantize behind every op that stays float. Returns value name -> reason."""
+    """Put dequantize before and quantize behind every op that stays float. Returns value name -> reason.
+
+    The model's own float tail gets its dequantize at the border, and is no island.
+    """
     islands: dict[str, str] = {}
-    for node, reason in [(n, reason) for n in graph.nodes if (reason := float_reason(n))]:
-        for index, value in enumerate(list(node.inputs)):
-            if value.const is None and not (value.producer and value.producer.op.name == "dequantize"):
-                graph.set_input(node, index, graph.emit("dequantize", [value], source=node.source, at=node))
+    tail = graph.tail()
+    for node in [n for n in graph.nodes if n in tail]:
+        _dequantize_operands(graph, node, tail)
+    for node, reason in [(n, reason) for n in graph.nodes if n not in tail and (reason := float_reason(n))]:
+        _dequantize_operands(graph, node)
         codes = graph.emit("quantize", [node.output], source=node.source, at=_after(graph, node))
         assert codes.producer is not None
         graph.replace_all_uses(node.output, codes, but=[codes.producer])
         islands[node.output.name] = reason
     return islands
+
+
+def _dequantize_operands(graph: Graph, node: Node, floats: Container[Node | None] = ()) -> None:
+    """Put dequantize before every operand that carries codes; the results of `floats` do not."""
+    for index, value in enumerate(list(node.inputs)):
+        producer = value.producer
+        if value.const is None and producer not in floats and not (producer and producer.op.name == "dequantize"):
+            graph.set_input(node, index, graph.emit("dequantize", [value], source=node.source, at=node))
 
 
 def float_reason(node: Node) -> str:
@@ -75,9 +88,10 @@ def separate_constants(graph: Graph) -> None:
     """
     copies: dict[tuple[int, str], Value] = {}
     roles: dict[int, str] = {}
+    integer = set(integer_nodes(graph))
     for node in graph.nodes:
         for index, value in enumerate(list(node.inputs)):
-            if value.const is None or (role := _role(node, index)) == "bias":
+            if value.const is None or (role := _role(node, index, node in integer)) == "bias":
                 continue
             if role != roles.setdefault(id(value), role):
                 key = id(value), role
@@ -86,17 +100,17 @@ def separate_constants(graph: Graph) -> None:
                 graph.set_input(node, index, copies[key])
 
 
-def _role(node: Node, index: int) -> str:
-    if not is_integer(node):
+def _role(node: Node, index: int, integer: bool) -> str:
+    if not integer:
         return "float"
     return "codes" if node.op.data_inputs is None else ("codes", "weight", "bias")[index]
 
 
-def is_integer(node: Node) -> bool:
-    """Whether the node works on codes: everything but dequantize and the ops between dequantize and quantize."""
-    if node.op.name in ("dequantize", "quantize"):
-        return False
-    return not any(v.producer is not None and v.producer.op.name == "dequantize" for v in node.inputs)
+def integer_nodes(graph: Graph) -> list[Node]:
+    """The nodes that work on codes: all but the conversions, what stands behind a dequantize, and the float tail."""
+    floats = graph.tail()
+    floats |= {n for n in graph.nodes if any(v.producer and v.producer.op.name == "dequantize" for v in n.inputs)}
+    return [n for n in graph.nodes if n not in floats and n.op.name not in ("dequantize", "quantize")]
 
 
 def requantize_pinned(graph: Graph) -> None:
@@ -133,14 +147,16 @@ def _pinned(value: Value) -> QuantParams | Value | None:
 
 
 def float_borders(graph: Graph) -> None:
-    """Float inputs and outputs: quantize behind each input, dequantize before each output."""
+    """Float inputs and outputs: quantize behind each input, dequantize before each output that carries codes."""
     first = graph.nodes[0] if graph.nodes else None
     for value in graph.inputs:
         codes = graph.emit("quantize", [value], name=f"{value.name}/codes", at=first)
         assert codes.producer is not None
         graph.replace_all_uses(value, codes, but=[codes.producer])
+    tail = graph.tail()
     for index, value in enumerate(list(graph.outputs)):
-        graph.outputs[index] = graph.emit("dequantize", [value], name=f"{graph.output_names[index]}/float")
+        if value.producer not in tail:
+            graph.outputs[index] = graph.emit("dequantize", [value], name=f"{graph.output_names[index]}/float")
 
 
 def _after(graph: Graph, node: Node) -> Node | None:

@@ -16,5 +16,6 @@ def merge_duplicates(graph: Graph) -> None:
         key = (node.op.name, tuple(map(id, node.inputs)), tuple(sorted((k, repr(v)) for k, v in node.attrs.items())))
         first = seen.setdefault(key, node)
         if first is not node:
-            graph.replace_all_uses(node.output, first.output)  # type: ignore[attr-defined]
+            for twin, kept in zip(node.outputs, first.outputs, strict=True):  # type: ignore[attr-defined]
+                graph.replace_all_uses(twin, kept)
             graph.remove(node)

@@ -82,7 +82,7 @@ def _map_to_tokens(graph: Graph, node: Node) -> bool:
 
 def _tokens_to_map(graph: Graph, node: Node) -> bool:
     """Case 4 backwards. Declines where the map is reshaped again."""
-    flat, image = node.inputs[0], node.output
+    flat, image = node.inputs[0], node.outputs[0]
     if node.op.name != "reshape" or not _made_by(flat, "transpose") or graph.only_consumer(flat) is None:
         return False
     assert flat.producer is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from exporter.ir.graph import Graph, Node, Value
+from exporter.ir.run import step
 
 MOVES = frozenset({"reshape", "transpose"})
 
@@ -46,7 +47,7 @@ def _moved_channels(chain: list[Node]) -> tuple[int, ...] | None:
     numbers = torch.arange(x.numel).reshape(x.shape)
     moved = numbers
     for node in chain:
-        moved = node.op.run(moved, **node.attrs)
+        (moved,) = step(node, [moved])
     channels = moved[0, :, 0, 0] // (x.shape[2] * x.shape[3])
     stays_in_sample = bool((channels < x.shape[1]).all())
     return tuple(channels.tolist()) if stays_in_sample and torch.equal(moved, numbers[:, channels]) else None

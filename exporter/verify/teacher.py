@@ -21,7 +21,7 @@ def teacher_forced(graph: Graph) -> Graph:
     """
     alone = graph.clone()
     given: dict[int, Value] = {id(value): value for value in alone.inputs}
-    results = [node.output for node in alone.nodes]
+    results = [value for node in alone.nodes for value in node.outputs]
     for node in alone.nodes:
         for index, value in enumerate(list(node.inputs)):
             if value.const is not None or value in alone.inputs:

@@ -93,8 +93,25 @@ def file_facts(path: Path, precision: str, islands: Mapping[str, str]) -> FileFa
         border_ops=borders if precision == "int8" else 0,
         float_ops=tuple(floats) if precision == "int8" else (),
         transposes=sum(op.name == "TRANSPOSE" for op in file.ops),
-        minimum_runtime=minimum_runtime({(op.name, op.version) for op in file.ops}),
+        minimum_runtime=minimum_runtime({(op.name, op.version) for op in file.ops if not op.custom}),
     )
+
+
+def tail_ops(file: TFLiteFile, graph: Graph) -> tuple[set[int], set[int]]:
+    """Indices of the operators at the border of the float tail (DEQUANTIZE), and of those behind it.
+
+    The border is where the quantised graph says so; what lies behind is found in the file itself.
+    """
+    operands = [v for node in graph.tail() for v in node.inputs]
+    names = {v.name for v in operands if v.producer and v.producer.op.name == "dequantize"}
+    border = {op.index for op in file.ops if file.tensors[op.outputs[0]].name in names}
+    reached = {file.ops[i].outputs[0] for i in border}
+    behind = set()
+    for op in file.ops:
+        if reached & set(op.inputs):
+            behind.add(op.index)
+            reached.update(op.outputs)
+    return border, behind
 
 
 def _is_border(file: TFLiteFile, op: FileOp) -> bool:

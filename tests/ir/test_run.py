@@ -130,7 +130,8 @@ def test_the_input_is_not_changed():
 def test_step_runs_one_node():
     graph = captured(Net(), X)
     (y,) = eager(torch.tanh, X)
-    assert torch.equal(step(graph.nodes[0], [X]), y)
+    (result,) = step(graph.nodes[0], [X])
+    assert torch.equal(result, y)
 
 
 # --- the delegate's fusion of sigmoid and mul -------------------------------------------------------------------------

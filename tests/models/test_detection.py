@@ -5,15 +5,8 @@ import math
 import pytest
 import torch
 
-from exporter.build.detection import (
-    EFFDET_ASPECTS,
-    GOOGLE_ASPECTS,
-    anchors,
-    decode,
-    intersection_over_union,
-    nms,
-    postprocess,
-)
+from exporter.build.detection import EFFDET_ASPECTS, GOOGLE_ASPECTS, anchors, centre_size, postprocess
+from exporter.ir.detection import decode, intersection_over_union, nms
 
 LEVELS = range(3, 8)
 
@@ -50,11 +43,11 @@ def test_odd_sizes_stretch_the_stride_so_that_cells_cover_the_image():
 
 def test_zero_codes_decode_to_the_anchors():
     boxes = anchors((64, 64), LEVELS, 4.0)
-    torch.testing.assert_close(decode(torch.zeros_like(boxes), boxes), boxes)
+    torch.testing.assert_close(decode(torch.zeros_like(boxes), centre_size(boxes)), boxes)
 
 
 def test_codes_move_by_anchor_sides_and_scale_exponentially():
-    anchor = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
+    anchor = centre_size(torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
     code = torch.tensor([[0.5, -0.25, math.log(2.0), math.log(0.5)]])
     # centre (5, 10) -> (10, 5); sides (10, 20) -> (20, 10)
     torch.testing.assert_close(decode(code, anchor), torch.tensor([[0.0, 0.0, 20.0, 10.0]]))
@@ -64,6 +57,11 @@ def test_iou_of_half_overlapping_boxes_is_a_third():
     box = torch.tensor([0.0, 0.0, 2.0, 2.0])
     others = torch.tensor([[0.0, 1.0, 2.0, 3.0], [5.0, 5.0, 6.0, 6.0], [0.0, 0.0, 2.0, 2.0]])
     torch.testing.assert_close(intersection_over_union(box, others), torch.tensor([1 / 3, 0.0, 1.0]))
+
+
+def test_a_box_without_area_overlaps_nothing():
+    point = torch.tensor([1.0, 1.0, 1.0, 1.0])
+    assert intersection_over_union(point, torch.tensor([[0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0]])).tolist() == [0, 0]
 
 
 def nms_case(classes: list[int]) -> list[int]:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from exporter.build import build_model, load_weights, pose
-from exporter.build.detection import decode, flatten_levels, postprocess
+from exporter.build.detection import centre_size, flatten_levels, postprocess
+from exporter.ir.detection import decode
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "golden"
 TOLERANCE = 5e-5
@@ -49,7 +50,7 @@ def everything(model, x):
         hook.remove()
     got.update({f"class[{i}]": t for i, t in enumerate(classes)} | {f"box[{i}]": t for i, t in enumerate(boxes)})
     got["anchors"] = model.anchors()
-    got["decoded_yxyx"] = decode(flatten_levels(boxes, 4), model.anchors())[0]
+    got["decoded_yxyx"] = decode(flatten_levels(boxes, 4), centre_size(model.anchors()))[0]
     got["detections"] = postprocess(classes, boxes, model.anchors(), model.image_size)[0]
     return got
 

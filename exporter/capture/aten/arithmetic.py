@@ -136,7 +136,7 @@ def _plain(name: str) -> None:
         return b.emit(name, x)
 
 
-for _name in ("relu", "relu6", "sigmoid", "silu", "tanh"):
+for _name in ("exp", "relu", "relu6", "sigmoid", "silu", "tanh"):
     _plain(_name)
 
 

@@ -54,9 +54,14 @@ class Builder:
 
     def emit(self, op: str, *inputs: Value, **attrs: Any) -> Value:
         """Append one op."""
+        (output,) = self.emit_all(op, *inputs, **attrs)
+        return output
+
+    def emit_all(self, op: str, *inputs: Value, **attrs: Any) -> list[Value]:
+        """Append one op of several outputs."""
         if foreign := [str(value.dtype) for value in inputs if value.dtype is not torch.float32]:
             raise Unsupported(f"an operand is {foreign[0]}: only torch.float32")
-        return self.graph.emit(op, inputs, source=self.source, **attrs)
+        return self.graph.emit_all(op, inputs, source=self.source, **attrs)
 
     def constant(self, value: float | torch.Tensor) -> Value:
         """A constant; numbers become float32 scalars."""

@@ -45,6 +45,19 @@ def _relu_table(x: QuantParams, out: QuantParams, activation: str) -> Tensor:
 
 
 @integer
+def exp(inputs: list[Tensor], params: Params, out: QuantParams) -> Tensor:
+    """A table made in float32, rounded half away from zero. Source: tflite/kernels/exp.cc, internal/common.h."""
+    return lookup(inputs[0], _exp_table(quantised(params[0]), out))
+
+
+@cached_table
+def _exp_table(x: QuantParams, out: QuantParams) -> Tensor:
+    y = np.exp(reals(x).astype(np.float64)).astype(np.float32)
+    codes = round_half_away(y * (np.float32(1) / scale32(out))) + out.zero_point
+    return torch.from_numpy(np.clip(codes, *out.limits).astype(np.int8))
+
+
+@integer
 def gelu(inputs: list[Tensor], params: Params, out: QuantParams, *, approximate: str) -> Tensor:
     """A table made in float32, rounded half away from zero. Source: tflite/kernels/internal/reference/gelu.h."""
     return lookup(inputs[0], _gelu_table(quantised(params[0]), out, approximate))

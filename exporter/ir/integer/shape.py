@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from exporter.ir import ops
 from exporter.ir.integer.registry import Params, integer, require_same
-from exporter.ir.ops import OPS, Ints
+from exporter.ir.ops import Ints
 from exporter.ir.quant import QuantParams
 
 
@@ -26,7 +27,7 @@ def slice_(
 ) -> Tensor:
     """x[start:end:step] along `dim`."""
     require_same(params, out, "slice")
-    return OPS["slice"].run(inputs[0], dim=dim, start=start, end=end, step=step)
+    return ops.slice_(inputs[0], dim=dim, start=start, end=end, step=step)
 
 
 @integer
@@ -54,4 +55,4 @@ def concat(inputs: list[Tensor], params: Params, out: QuantParams, *, dim: int) 
 def gather_channels(inputs: list[Tensor], params: Params, out: QuantParams, *, channels: Ints) -> Tensor:
     """Output channel i is input channel channels[i]."""
     require_same(params, out, "gather_channels")
-    return OPS["gather_channels"].run(inputs[0], channels=channels)
+    return ops.gather_channels(inputs[0], channels=channels)

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exporter.ir import ops
 from exporter.ir.integer.registry import Params, integer, quantised, require_same, scale32, zero_point32
-from exporter.ir.ops import OPS, Ints, Pads, Pair
+from exporter.ir.ops import Ints, Pads, Pair
 from exporter.ir.quant import QuantParams
 
 
@@ -17,7 +18,7 @@ def max_pool2d(
 ) -> Tensor:
     """The largest code of each window; padding never wins."""
     require_same(params, out, "max_pool2d")
-    return OPS["max_pool2d"].run(inputs[0].float(), kernel=kernel, stride=stride, padding=padding).to(torch.int8)
+    return ops.max_pool2d(inputs[0].float(), kernel=kernel, stride=stride, padding=padding).to(torch.int8)
 
 
 @integer

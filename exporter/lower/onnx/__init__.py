@@ -7,6 +7,7 @@ from pathlib import Path
 
 from exporter.ir.graph import Graph, Node
 from exporter.lower.facts import Facts
+from exporter.lower.onnx import detection as detection
 from exporter.lower.onnx import spellings as spellings
 from exporter.lower.onnx.emit import SPELLINGS, Emitter
 

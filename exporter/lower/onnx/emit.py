@@ -132,7 +132,7 @@ class Emitter:
 
     def between(self, kind: str, node: Node, inputs: Sequence[str], **attributes: Any) -> str:
         """An operator on the way to a node's result."""
-        name = self.fresh(f"{self.name(node.output)}/{kind.lower()}")
+        name = self.fresh(f"{self.name(node.outputs[0])}/{kind.lower()}")
         self.add(kind, inputs, name, **attributes)
         return name
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from exporter.ir.graph import Graph, Node
 from exporter.lower.facts import Facts
 from exporter.lower.tflite import channels as channels
+from exporter.lower.tflite import detection as detection
 from exporter.lower.tflite import elementwise as elementwise
 from exporter.lower.tflite import shape as shape
 from exporter.lower.tflite import windows as windows
@@ -49,6 +50,8 @@ def _refusal(node: Node, layouts: Layouts) -> str:
         return "padding is neither SAME nor VALID, and an explicit pad would be counted"
     if name == "softmax" and layouts.dim(node.inputs[0], node.attrs["dim"]) != len(node.inputs[0].shape) - 1:
         return "TFLite's SOFTMAX works on the last stored dimension only"
+    if name == "detection_postprocess" and node.inputs[0].shape[0] != 1:
+        return "TFLite_Detection_PostProcess takes one picture at a time"
     if max(len(v.shape) for v in [*node.inputs, *node.outputs]) > 5:
         return "more than 5 dimensions"
     return ""

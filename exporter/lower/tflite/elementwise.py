@@ -21,6 +21,7 @@ ROWS: dict[str, tuple[str, Callable[[], Any] | None]] = {
     "relu6": ("RELU6", None),
     "sigmoid": ("LOGISTIC", None),
     "tanh": ("TANH", None),
+    "exp": ("EXP", schema.ExpOptionsT),
     "hard_swish": ("HARD_SWISH", schema.HardSwishOptionsT),
     "quantize": ("QUANTIZE", schema.QuantizeOptionsT),
     "dequantize": ("DEQUANTIZE", schema.DequantizeOptionsT),
@@ -45,6 +46,12 @@ def _mul_needs_version_3(node: Node) -> bool:
     """Version 3 of MUL came for a requantisation factor of one or more."""
     a, b, out = (v.quant for v in (*node.inputs, node.output))
     return bool(a and b and out and a.scale[0] * b.scale[0] / out.scale[0] >= 1.0)
+
+
+@spelling
+def float_tail(e: Emitter, node: Node) -> None:
+    """Nothing: in an int8 file a DEQUANTIZE stands before it."""
+    e.alias(node.output, node.inputs[0])
 
 
 for _name in ROWS:

@@ -44,6 +44,7 @@ class Emitter:
         self.layouts = Layouts(graph)
         self.file = ModelFile(graph.name)
         self.float16_weights = float16_weights
+        self._exact = {id(value) for node in graph.tail() for value in node.inputs}
         self._index: dict[int, int] = {}
         self._plain: dict[int, int] = {}
         self._float16: dict[int, int] = {}
@@ -92,7 +93,7 @@ class Emitter:
         """Index of a constant, given in the order in which it is to be stored."""
         assert value.const is not None
         array = value.const.numpy() if array is None else array
-        if self.float16_weights and array.dtype == np.float32 and array.size > 1:
+        if self.float16_weights and array.dtype == np.float32 and array.size > 1 and id(value) not in self._exact:
             return self._half(value.name, array)
         return self.file.constant(value.name, array, quant or value.quant)
 
@@ -120,7 +121,7 @@ class Emitter:
         self, name: str, inputs: Sequence[int], output: int, node: Node, options: Any = None, at_least: int = 1
     ) -> None:
         """Append one operator in the lowest version that fits."""
-        quant = node.inputs[0].quant or node.output.quant
+        quant = node.inputs[0].quant or node.outputs[0].quant
         int8 = quant is not None and name != "QUANTIZE"
         at_least = max(at_least, version_of_rank(name, [tuple(self.file.subgraph.tensors[i].shape) for i in inputs]))
         self.file.op(name, inputs, output, version_of(name, int8=int8, at_least=at_least), options)

@@ -9,6 +9,7 @@ from typing import Any
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import flexbuffers
 
 from exporter.ir.quant import QuantParams
 
@@ -53,8 +54,8 @@ class ModelFile:
 
     @property
     def ops(self) -> set[tuple[str, int]]:
-        """(op, version) of every op kind in the file."""
-        return set(self._codes)
+        """(op, version) of every kind of builtin op in the file."""
+        return {(name, version) for name, version in self._codes if hasattr(schema.BuiltinOperator, name)}
 
     def tensor(self, name: str, shape: Sequence[int], dtype: str, quant: QuantParams | None = None) -> int:
         """Append an activation tensor; returns its index."""
@@ -70,14 +71,24 @@ class ModelFile:
 
     def op(self, name: str, inputs: Sequence[int], output: int, version: int, options: Any = None) -> None:
         """Append an operator with one output; `options` is the schema's options object."""
-        operator = schema.OperatorT()
-        operator.opcodeIndex = self._codes.setdefault((name, version), len(self._codes))
-        operator.inputs = np.asarray(inputs, np.int32)
-        operator.outputs = np.asarray([output], np.int32)
+        operator = self._operator(name, version, inputs, [output])
         if options is not None:
             operator.builtinOptionsType = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
             operator.builtinOptions = options
+
+    def custom_op(
+        self, name: str, inputs: Sequence[int], outputs: Sequence[int], options: Mapping[str, bool | int | float]
+    ) -> None:
+        """Append an operator that is none of the builtin ones; its options are stored as a FlexBuffer map."""
+        operator = self._operator(name, 1, inputs, outputs)
+        operator.customOptions = list(flexbuffers.Dumps(dict(options)))
+
+    def _operator(self, name: str, version: int, inputs: Sequence[int], outputs: Sequence[int]) -> Any:
+        operator = schema.OperatorT()
+        operator.opcodeIndex = self._codes.setdefault((name, version), len(self._codes))
+        operator.inputs, operator.outputs = np.asarray(inputs, np.int32), np.asarray(outputs, np.int32)
         self.subgraph.operators.append(operator)
+        return operator
 
     def add_metadata(self, name: str, content: bytes) -> None:
         """Store a named metadata buffer."""
@@ -122,7 +133,9 @@ class ModelFile:
 
 def _operator_code(name: str, version: int) -> Any:
     code = schema.OperatorCodeT()
-    code.builtinCode = getattr(schema.BuiltinOperator, name)
+    code.builtinCode = getattr(schema.BuiltinOperator, name, schema.BuiltinOperator.CUSTOM)
+    if code.builtinCode == schema.BuiltinOperator.CUSTOM:
+        code.customCode = name
     code.deprecatedBuiltinCode = min(code.builtinCode, 127)
     code.version = version
     return code

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 FLOAT = {"FULLY_CONNECTED": 1, "GELU": 1}
 INT8 = {
-    "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "DEQUANTIZE": 2,
+    "ADD": 2, "AVERAGE_POOL_2D": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "DEQUANTIZE": 2, "EXP": 2,
     "FULLY_CONNECTED": 4, "GELU": 2, "LOGISTIC": 2, "MAX_POOL_2D": 2, "MEAN": 2, "MUL": 2, "PAD": 2, "PADV2": 2,
     "RELU": 2, "RELU6": 2, "RESIZE_BILINEAR": 2, "RESIZE_NEAREST_NEIGHBOR": 2, "SLICE": 2, "SOFTMAX": 2,
     "STRIDED_SLICE": 2, "SUB": 2, "TANH": 2, "TRANSPOSE": 2,
@@ -38,6 +38,7 @@ SINCE = {
     ("SOFTMAX", 2): "1.14.0", ("STRIDED_SLICE", 1): "1.6.0", ("STRIDED_SLICE", 2): "1.14.0", ("SUB", 1): "1.6.0",
     ("SUB", 2): "1.14.0", ("TANH", 1): "1.14.0", ("TANH", 2): "1.14.0", ("TRANSPOSE", 1): "1.6.0",
     ("TRANSPOSE", 2): "1.14.0",
+    ("EXP", 1): "1.7.0", ("EXP", 2): "2.12.0",
     ("DIV", 2): "2.3.0", ("PAD", 4): "2.6.0", ("PADV2", 4): "2.6.0", ("SLICE", 5): "2.5.0",
     ("STRIDED_SLICE", 4): "2.2.0", ("SUB", 3): "2.3.0", ("TRANSPOSE", 4): "2.3.0",
 }  # fmt: skip
@@ -57,6 +58,9 @@ def version_of_rank(op: str, shapes: Sequence[tuple[int, ...]]) -> int:
 
 
 def minimum_runtime(ops: set[tuple[str, int]]) -> str:
-    """The oldest TFLite release that runs all these (op, version) pairs. Raises KeyError for a pair without a fact."""
+    """The oldest TFLite release that runs all these builtin (op, version) pairs. KeyError for a pair without a fact.
+
+    The runtime's table knows no custom operators.
+    """
     releases = [SINCE[op] for op in ops] or ["1.5.0"]
     return max(releases, key=lambda release: [int(part) for part in release.split(".")])

@@ -42,7 +42,7 @@ CASES = {
     "MAX_POOL_2D": (nn.MaxPool2d(2), (X,), 1, 2),
     "AVERAGE_POOL_2D": (nn.AvgPool2d(2), (X,), 1, 2),
     "MEAN": (lambda x: x.mean((2, 3)), (X,), 1, 2),
-    "RESIZE_NEAREST_NEIGHBOR": (nn.Upsample(scale_factor=2), (X,), 1, 2),
+    "RESIZE_NEAREST_NEIGHBOR": (nn.Upsample((9, 9)), (X,), 1, 2),
     "RESIZE_BILINEAR": (nn.Upsample((9, 9), mode="bilinear", align_corners=True), (X,), 1, 2),
     "RESIZE_BILINEAR half pixel": (nn.Upsample((9, 9), mode="bilinear"), (X,), 3, 3),
     "PAD": (nn.ZeroPad2d(1), (X,), 1, 2),

@@ -10,6 +10,7 @@ from exporter.lower.tflite import channels as channels
 from exporter.lower.tflite import detection as detection
 from exporter.lower.tflite import elementwise as elementwise
 from exporter.lower.tflite import shape as shape
+from exporter.lower.tflite import upsample as upsample
 from exporter.lower.tflite import windows as windows
 from exporter.lower.tflite.emit import SPELLINGS, Emitter
 from exporter.lower.tflite.geometry import window_of

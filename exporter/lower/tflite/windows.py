@@ -165,13 +165,6 @@ def _reducer(keep_dims: bool) -> Any:
 
 
 @spelling
-def resize_nearest(e: Emitter, node: Node) -> None:
-    operands = [e.stored(node.inputs[0]), e.numbers(node.attrs["size"])]
-    options = schema.ResizeNearestNeighborOptionsT()
-    e.op("RESIZE_NEAREST_NEIGHBOR", operands, e.result(node.output), node, options)
-
-
-@spelling
 def resize_bilinear(e: Emitter, node: Node) -> None:
     options = schema.ResizeBilinearOptionsT()
     options.alignCorners = node.attrs["align_corners"]

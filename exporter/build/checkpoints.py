@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from exporter.build.darknet_weights import is_darknet, read_darknet
 from exporter.build.registry import build_model, list_models
 from exporter.errors import DataError
 
@@ -25,15 +26,15 @@ SHOWN_OFFENDERS = 8
 def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor]) -> None:
     """Load a checkpoint in a published naming into `model`, strictly and all or nothing.
 
-    source: a .pth, .pt or .safetensors file, recognised by content, or a state dict. Names are the model's own
-    (official) ones or those of one of its `checkpoint_namings` (`official_names`). Wrappers such as `state_dict` and
-    prefixes such as `module.` are taken off. Values are cast to the model's dtype. BatchNorm's `num_batches_tracked`
-    may be absent: inference does not read it.
+    source: a .pth, .pt, .safetensors or darknet .weights file, recognised by content, or a state dict. Names are the
+    model's own (official) ones or those of one of its `checkpoint_namings` (`official_names`). Wrappers such as
+    `state_dict` and prefixes such as `module.` are taken off. Values are cast to the model's dtype. BatchNorm's
+    `num_batches_tracked` may be absent: inference does not read it.
     Raises DataError for a missing, truncated, foreign or unsafe file, and one listing every missing, unexpected,
     wrong-shape or non-finite tensor otherwise, as the file calls it.
     """
     if isinstance(source, (str, Path)):
-        found, origin = unwrap(read_file(Path(source)), model), str(source)
+        found, origin = unwrap(read_file(Path(source), model), model), str(source)
     else:
         found, origin = unwrap(source, model), "the given state dict"
     names = official_names(found, model)
@@ -42,8 +43,10 @@ def load_weights(model: nn.Module, source: str | Path | Mapping[str, Tensor]) ->
     model.load_state_dict(state, strict=False)
 
 
-def read_file(path: Path) -> object:
-    """Content of a .pth, .pt or .safetensors file on the CPU; only tensors and plain containers are ever built."""
+def read_file(path: Path, model: nn.Module) -> object:
+    """Content of a .pth, .pt, .safetensors or .weights file on the CPU; only tensors and plain containers are ever
+    built. A `.weights` file gets its names from `model`.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -53,10 +56,12 @@ def read_file(path: Path) -> object:
         return _read_safetensors(path)
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return _read_torch(path, zipped=head.startswith(b"PK"))
+    if is_darknet(head):
+        return read_darknet(path, model)
     raise DataError(
         f"{path} is not a weights file",
         why=_describe(head),
-        try_="a .pth or .pt written by torch.save(model.state_dict(), ...), or a .safetensors",
+        try_="a .pth or .pt written by torch.save(model.state_dict(), ...), a .safetensors, or darknet's .weights",
     )
 
 
@@ -72,7 +77,7 @@ def _describe(head: bytes) -> str:
         return "it is a TFLite model"
     if head.startswith(b"\x89HDF"):
         return "it is an HDF5 file, as Keras writes; TensorFlow checkpoints are not read"
-    return "it is neither a PyTorch archive nor safetensors"
+    return "it is neither a PyTorch archive nor safetensors nor darknet weights"
 
 
 def _truncated(path: Path, error: Exception | None = None) -> DataError:

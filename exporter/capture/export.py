@@ -194,8 +194,12 @@ class _Translator:
             self._rebind(node.args[0], node, result)
 
     def _refuse_what_is_no_constant(self, node: fx.Node) -> None:
-        """Random numbers differ at every call, and an object that is no tensor may hold any state."""
-        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        """Random numbers differ at every call, and an object that is no tensor may hold any state.
+
+        Attention is random in its dropout alone, which its translation refuses.
+        """
+        random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if random and _name(node) != "scaled_dot_product_attention":
             dropout = "dropout" in _name(node)
             raise Unsupported("dropout with training=True" if dropout else "random: other numbers at every call")
         if stored := [operand.name for operand in node.all_input_nodes if operand in self.objects]:

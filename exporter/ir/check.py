@@ -95,6 +95,8 @@ def scales_follow_rules(graph: Graph) -> Iterator[Offence]:
             continue
         elif node.op.scale is Scale.SAME and any(v.quant != quant for v in data):
             yield "a same-scale op changes the parameters", node_text(node)
+        elif node.op.name == "matmul" and node.inputs[1].quant and node.inputs[1].quant.zero_point != 0:
+            yield "the second operand of a matmul has a zero point", node_text(node)
         elif node.op.scale is Scale.FIXED and quant != node.op.fixed:
             yield f"parameters are {quant}, the specification says {node.op.fixed}", node_text(node)
         elif node.op.data_inputs == 1 and (problem := _bias_problem(node.inputs[0].quant, *node.inputs[1:3])):

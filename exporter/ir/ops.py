@@ -129,6 +129,25 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, *, activation: str) -> Tenso
     return ACTIVATIONS[activation](F.linear(x, weight, bias))
 
 
+@op(Scale.FREE, Layout.BREAKING)
+def matmul(a: Tensor, b: Tensor, *, transpose_b: bool) -> Tensor:
+    """a [..., M, K] @ b [..., K, N], or b [..., N, K] with `transpose_b`; leading dims broadcast. In int8 the zero
+    point of b is 0.
+    """
+    return a @ (b.mT if transpose_b else b)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT, data_inputs=1)
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, *, dims: Ints, eps: float) -> Tensor:
+    """(x - mean) / sqrt(variance + eps) * weight + bias, mean and (biased) variance over `dims`, in ascending order.
+
+    weight and bias have one element for each along `dims`: shape [x.shape[d] for d in dims].
+    """
+    shape = [n if d in dims else 1 for d, n in enumerate(x.shape)]
+    variance, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
+    return (x - mean) * torch.rsqrt(variance + eps) * weight.reshape(shape) + bias.reshape(shape)
+
+
 @op(Scale.FREE, Layout.TRANSPARENT, data_inputs=1)
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, *, eps: float) -> Tensor:
     """Inference BatchNorm over dim 1. Simplify folds every one; no target writes it."""
@@ -161,6 +180,18 @@ def div(a: Tensor, b: Tensor, *, activation: str) -> Tensor:
 
 
 # --- one input, element by element ------------------------------------------------------------------------------------
+@op(Scale.FREE, Layout.TRANSPARENT)
+def sqrt(x: Tensor) -> Tensor:
+    """Square root."""
+    return torch.sqrt(x)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
+def rsqrt(x: Tensor) -> Tensor:
+    """1 / sqrt(x)."""
+    return torch.rsqrt(x)
+
+
 @op(Scale.FREE, Layout.TRANSPARENT)
 def relu(x: Tensor) -> Tensor:
     """max(x, 0)."""

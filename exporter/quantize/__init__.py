@@ -7,6 +7,7 @@ from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
 from exporter.quantize.assign import Plan, apply_plan, make_plan
 from exporter.quantize.calibrate import Ranges
+from exporter.quantize.layer_norm import split_layer_norms
 from exporter.quantize.legalize import (
     float_borders,
     isolate_float,
@@ -26,6 +27,7 @@ def quantize(
     Parameters come from `ranges` (calibrate), or from `plan` when one is given. `io` is the dtype at the graph's
     inputs and outputs; those of a float tail stay float. Returns the plan and the float islands (value name -> reason).
     """
+    split_layer_norms(graph)
     split_silu(graph)
     islands = isolate_float(graph)
     separate_constants(graph)

@@ -20,7 +20,7 @@ from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.ops import Scale
 from exporter.ir.quant import QuantParams, fp16_grid
 from exporter.quantize.calibrate import Ranges
-from exporter.quantize.legalize import integer_nodes
+from exporter.quantize.legalize import integer_nodes, multiplies_right
 
 Plan = dict[str, QuantParams]
 """Value name -> parameters, in graph order, for every activation, weight and constant operand. Biases are derived."""
@@ -31,6 +31,8 @@ MOST_RESCALED = 255.0
 """Largest product of input scales per output scale: the runtime's factor must stay below 256."""
 HARD_SWISH_RESCALED = 127.0
 """The same for HARD_SWISH, whose builtin kernel refuses 128."""
+NOT_RESCALED = ("exp", "rsqrt", "sqrt")
+"""Ops whose kernels go through the real value: no factor between scales."""
 LEVELS = 255
 """Steps between the smallest and the largest int8 code."""
 LARGEST_SCALE = 65504.0
@@ -54,7 +56,8 @@ def make_plan(graph: Graph, ranges: Ranges) -> Plan:
         else:
             for value in node.inputs:
                 if value.const is not None and value.name not in plan:
-                    plan[value.name] = constant_params(_tensor(value))
+                    params = constant_params(_tensor(value))
+                    plan[value.name] = symmetric_params(*params.range) if multiplies_right(value) else params
     _widen(graph, plan, groups)
     return {v.name: plan[v.name] for v in graph.values() if v.name in plan}
 
@@ -111,6 +114,9 @@ def _broken_rules(graph: Graph, plan: Plan) -> Iterable[str]:
             assert node.op.fixed is not None
             scale, zero_point = node.op.fixed.scale[0], node.op.fixed.zero_point
             yield f"{name}: the scale of a {node.op.name} is {scale}, its zero point {zero_point}, by the specification"
+        for right in filter(multiplies_right, node.inputs[1:]):
+            if plan[right.name].zero_point != 0:
+                yield f"{right.name}: the second operand of a matmul has zero point 0"
         if node.op.scale is Scale.SAME:
             for other in dict.fromkeys(v.name for v in node.inputs if plan[v.name] != plan[name]):
                 yield f"{name}: a {node.op.name} has the parameters of its operand {other}"
@@ -134,6 +140,11 @@ def activation_params(low: float, high: float) -> QuantParams:
     scale = fp16_grid((high - low) / LEVELS, up=True)
     zero_point = round(-128 - low / scale)
     return QuantParams((scale,), max(-128, min(127, zero_point)))
+
+
+def symmetric_params(low: float, high: float) -> QuantParams:
+    """int8 per tensor with zero point 0, for the second operand of a matmul."""
+    return QuantParams((fp16_grid(max(-low, high, 0.0) / 127, up=True),), 0)
 
 
 def weight_params(weight: Tensor, bias: Tensor, input_scale: float) -> QuantParams:
@@ -174,7 +185,7 @@ def _group_params(group: list[Value], ranges: Ranges) -> Plan:
             why=f"one step would be {(high - low) / LEVELS:.4g}; scales are float16, at most {LARGEST_SCALE:.0f}",
             try_="check weights and preprocessing: activations this large are rarely meant",
         )
-    params = activation_params(low, high)
+    params = symmetric_params(low, high) if any(map(multiplies_right, group)) else activation_params(low, high)
     return {v.name: params for v in group}
 
 
@@ -241,10 +252,10 @@ def _widen(graph: Graph, plan: Plan, groups: list[list[Value]]) -> None:
     """
     group_of = {v.name: group for group in groups for v in group}
     for node in integer_nodes(graph):
-        if node.op.scale is not Scale.FREE:
+        if node.op.scale is not Scale.FREE or node.op.name in NOT_RESCALED:
             continue
         scales = [max(plan[v.name].scale) for v in node.inputs if v.name in plan]
-        factor = math.prod(scales) if node.op.name in ("conv2d", "linear", "mul") else max(scales)
+        factor = math.prod(scales) if node.op.name in ("conv2d", "linear", "matmul", "mul") else max(scales)
         params, most = plan[node.output.name], HARD_SWISH_RESCALED if node.op.name == "hard_swish" else MOST_RESCALED
         if factor >= most * params.scale[0]:
             wider = QuantParams((fp16_grid(factor / most, up=True),), params.zero_point)

@@ -14,6 +14,7 @@ from exporter.errors import DataError
 from exporter.ir.graph import Graph, Value
 from exporter.ir.ops import Scale
 from exporter.ir.run import Interpreter
+from exporter.quantize.layer_norm import split_layer_norms
 from exporter.quantize.observers import Observer, make_observer
 
 MOST_WORKERS = 4
@@ -37,6 +38,8 @@ def calibrate(
     which are merged; merging equals collecting at once. Statistics stream: memory does not grow with the number of
     samples. Raises DataError without any sample or when an activation is not finite.
     """
+    graph = graph.clone()
+    forced = split_layer_norms(graph)
     names = [v.name for v in observed(graph)]
     interpreter = Interpreter(graph)
     workers = [_Worker(interpreter, {n: make_observer(method, n, percentile) for n in names}) for _ in range(_cores())]
@@ -60,7 +63,7 @@ def calibrate(
     for other in others:
         for name, observer in first.items():
             observer.merge(other[name])
-    return {name: observer.finish() for name, observer in first.items()}
+    return {name: observer.finish() for name, observer in first.items()} | forced
 
 
 class _Worker:

@@ -117,8 +117,13 @@ def requantize_pinned(graph: Graph) -> None:
     """Operands that cannot take the parameters of a same-scale op go through a `quantize` of their own.
 
     A concat's operands share one set of parameters: those that are pinned (fixed scale, or the graph's own input) are
-    requantised, unless all are pinned alike. A pad whose value leaves a fixed range is the other case.
+    requantised, unless all are pinned alike. A pad whose value leaves a fixed range is another case, and the right
+    operand of a matmul, whose zero point is 0, the last.
     """
+    for node in [n for n in graph.nodes if n.op.name == "matmul"]:
+        pin = _pinned(node.inputs[1])
+        if isinstance(pin, QuantParams) and pin.zero_point != 0:
+            graph.set_input(node, 1, graph.emit("quantize", node.inputs[1:], source=node.source, at=node))
     for node in [n for n in graph.nodes if n.op.name in ("concat", "pad")]:
         pins = [_pinned(v) for v in node.inputs]
         if _holds(pins[0], node.attrs["value"]) if node.op.name == "pad" else len(set(pins)) == 1:
@@ -126,6 +131,11 @@ def requantize_pinned(graph: Graph) -> None:
         for index, (value, pin) in enumerate(zip(list(node.inputs), pins, strict=True)):
             if pin is not None:
                 graph.set_input(node, index, graph.emit("quantize", [value], source=node.source, at=node))
+
+
+def multiplies_right(value: Value) -> bool:
+    """Whether `value` is the second operand of a matmul, which has zero point 0 (XNNPACK refuses others)."""
+    return any(node.op.name == "matmul" and node.inputs[1] is value for node in value.uses)
 
 
 def _holds(pin: QuantParams | Value | None, fill: float) -> bool:

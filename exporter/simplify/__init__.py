@@ -12,6 +12,8 @@ from exporter.simplify.fold_affine import fold_affine
 from exporter.simplify.fold_constants import fold_constants
 from exporter.simplify.fuse_activations import fuse_activations
 from exporter.simplify.identities import drop_identities
+from exporter.simplify.layer_norm import recognise_layer_norms
+from exporter.simplify.matmul import drop_copies, transpose_right
 from exporter.simplify.merge_pads import merge_pads
 from exporter.simplify.move_scalars import move_scalars
 from exporter.simplify.reshapes import merge_reshapes
@@ -25,6 +27,9 @@ PASSES: tuple[Pass, ...] = (
     recognise_shuffles,  # while they stand as the model wrote them
     stack_sum_to_adds,  # BiFPN's rank-5 sums become adds and scalars
     merge_duplicates,  # before BatchNorm folding gives shared convolutions weights of their own
+    drop_copies,  # before LayerNorms are recognised: some expand their statistics
+    recognise_layer_norms,  # while mean, square and root stand as written
+    transpose_right,  # before transposes merge with their neighbours
     batch_norm_to_affine,  # every BatchNorm is a mul and an add per channel
     merge_pads,  # before folding: an explicit pad between affine and conv would block it
     move_scalars,  # bring scalars to the convolution that can absorb them, or to the smaller tensor

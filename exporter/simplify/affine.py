@@ -11,11 +11,12 @@ from exporter.ir.graph import Node, Value
 
 @dataclass(frozen=True)
 class Affine:
-    """`node` computes x * factor (op mul) or x + factor (op add), factor a float64 scalar or per-channel vector."""
+    """`node` computes x * factor (op mul) or x + factor (op add), factor a float64 scalar or a vector along `dim`."""
 
     node: Node
     x: Value
     factor: Tensor
+    dim: int = 1
 
     @property
     def is_mul(self) -> bool:
@@ -33,7 +34,7 @@ class Affine:
 
 
 def read_affine(node: Node) -> Affine | None:
-    """`node` as an affine step on dim 1 (or the last dim of a [N, C] tensor), or None."""
+    """`node` as an affine step on dim 1 (maps) or on the last dim (tokens), or None."""
     if node.op.name not in ("mul", "add", "sub") or node.attrs["activation"] != "none":
         return None
     a, b = node.inputs
@@ -41,13 +42,15 @@ def read_affine(node: Node) -> Affine | None:
         a, b = b, a
     if a.const is not None or b.const is None or a.shape != node.output.shape:
         return None
-    factor = b.const.double()
+    factor, dim, rank = b.const.double(), 1, len(a.shape)
     if factor.numel() != 1:
-        padded = (1,) * (len(a.shape) - factor.dim()) + tuple(factor.shape)
-        if len(a.shape) < 2 or padded != (1, a.shape[1]) + (1,) * (len(a.shape) - 2):
+        padded = (1,) * (rank - factor.dim()) + tuple(factor.shape)
+        along = [d for d, n in enumerate(padded) if n != 1]
+        if len(along) != 1 or along[0] not in (1, rank - 1) or rank < 2:
             return None
+        dim = along[0]
     factor = factor.reshape(-1)
-    return Affine(node, a, -factor if node.op.name == "sub" else factor)
+    return Affine(node, a, -factor if node.op.name == "sub" else factor, dim)
 
 
 def scaled(weight: Tensor, factor: Tensor, dim: int) -> Tensor:

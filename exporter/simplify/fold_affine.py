@@ -32,10 +32,11 @@ def _fold(graph: Graph, affine: Affine) -> bool:
     producer = affine.x.producer
     if producer is not None:
         previous = read_affine(producer)
-        if previous and previous.is_mul == affine.is_mul and graph.only_consumer(affine.x) is affine.node:
+        alone = graph.only_consumer(affine.x) is affine.node
+        if previous and alone and previous.is_mul == affine.is_mul and _alike(previous, affine):
             _merge(graph, previous, affine)
             return True
-        if _absorbs(producer, affine) and graph.only_consumer(affine.x) is affine.node:
+        if _absorbs(producer, affine) and alone:
             _into_producer(graph, producer, affine)
             return True
     reader = graph.only_consumer(affine.node.output)
@@ -44,18 +45,29 @@ def _fold(graph: Graph, affine: Affine) -> bool:
     return False
 
 
+def _alike(first: Affine, second: Affine) -> bool:
+    """Whether two steps vary along one dim, if at all."""
+    return first.dim == second.dim or first.scalar is not None or second.scalar is not None
+
+
 def _absorbs(conv: Node, affine: Affine) -> bool:
     """Whether output channels of `conv` are what the affine step scales."""
     if conv.op.name not in ("conv2d", "linear") or conv.attrs["activation"] != "none":
         return False
-    return conv.op.name == "conv2d" or len(affine.x.shape) == 2 or affine.scalar is not None
+    return affine.scalar is not None or affine.dim == _channels(conv)
+
+
+def _channels(conv: Node) -> int:
+    """The dim of channels in the input and the output: 1, or the last of a linear layer's."""
+    return 1 if conv.op.name == "conv2d" else len(conv.output.shape) - 1
 
 
 def _merge(graph: Graph, first: Affine, second: Affine) -> None:
     is_mul = second.is_mul
     factor = first.factor * second.factor if is_mul else first.factor + second.factor
     rank = len(second.x.shape)
-    tensor = factor.float().reshape(() if factor.numel() == 1 else [1, -1] + [1] * (rank - 2))
+    dim = second.dim if first.scalar is not None else first.dim
+    tensor = factor.float().reshape(() if factor.numel() == 1 else [-1 if d == dim else 1 for d in range(rank)])
     constant = graph.constant(f"{second.node.output.name}/factor", tensor)
     merged = graph.emit(
         "mul" if is_mul else "add", [first.x, constant], source=second.node.source, at=second.node,
@@ -88,7 +100,7 @@ def _into_reader(graph: Graph, affine: Affine, conv: Node) -> bool:
     assert weight.const is not None
     assert bias.const is not None
     groups, is_mul = conv.attrs.get("groups", 1), affine.node.op.name == "mul"
-    if conv.op.name == "linear" and len(affine.x.shape) != 2 and affine.scalar is None:
+    if affine.scalar is None and affine.dim != _channels(conv):
         return False
     if not is_mul and any(conv.attrs.get("padding", ())):
         return False

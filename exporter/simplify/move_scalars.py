@@ -8,12 +8,13 @@ from exporter.ir.graph import Graph, Node, Value
 from exporter.simplify.affine import read_affine
 
 COMMUTES = {"max_pool2d": "positive", "resize_nearest": "any", "resize_bilinear": "any", "avg_pool2d": "any",
-            "mean": "any", "reshape": "any", "transpose": "any", "slice": "any"}  # fmt: skip
+            "matmul": "any", "mean": "any", "reshape": "any", "transpose": "any", "slice": "any"}  # fmt: skip
 """Ops f with f(c * x) = c * f(x): for any c, or for c > 0 only."""
 
 
 def move_scalars(graph: Graph) -> None:
-    """`mul(f(x), c) -> f(mul(x, c))` for f that commute with scaling, while nobody else reads f(x).
+    """`mul(f(x), c) -> f(mul(x, c))` for f that commute with scaling (a matmul in its first operand), while nobody else
+    reads f(x).
 
     BiFPN multiplies each resampled feature by its fusion weight; in front of the resampling the factor folds into
     the 1x1 convolution there, or at least meets the smaller tensor.

@@ -16,7 +16,7 @@ def conv2d(
 ) -> Value:  # fmt: skip
     """Padding `same` is torch's: the larger half at the end."""
     require_batch(x)
-    _require_constants(weight, bias)
+    require_constants(weight, bias)
     k, d = weight.shape[2:], pair(dilation)
     if isinstance(padding, str):
         total = [d[i] * (k[i] - 1) if padding == "same" else 0 for i in (0, 1)]
@@ -43,7 +43,7 @@ def convolution(
 
 @aten("linear")
 def linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:
-    _require_constants(weight, bias)
+    require_constants(weight, bias)
     return b.emit("linear", x, weight, bias or b.absent(0.0, weight), activation="none")
 
 
@@ -56,7 +56,7 @@ def addmm(b: Builder, bias: Value, x: Value, weight: Value, beta: float = 1, alp
     return linear(b, x, b.constant(weight.const.t().contiguous()), bias)
 
 
-def _require_constants(weight: Value, bias: Value | None) -> None:
+def require_constants(weight: Value | None, bias: Value | None) -> None:
     for role, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.const is None:
             raise Unsupported(f"the {role} is computed from the input")
@@ -124,6 +124,24 @@ def neg(b: Builder, x: Value) -> Value:
     return mul(b, x, -1.0)
 
 
+@aten("square")
+def square(b: Builder, x: Value) -> Value:
+    return mul(b, x, x)
+
+
+@aten("pow")
+def pow_(b: Builder, x: Value, exponent: Value | float) -> Value:
+    """Powers that are other ops: 2, 3, 1/2, -1/2, 1, -1."""
+    number = exponent.const.item() if isinstance(exponent, Value) and exponent.const is not None else exponent
+    if number in (0.5, -0.5):
+        return b.emit("sqrt" if number > 0 else "rsqrt", x)
+    if number == -1:
+        return reciprocal(b, x)
+    if isinstance(number, Value) or number not in (1, 2, 3):
+        raise Unsupported(f"an exponent of {'another tensor' if isinstance(number, Value) else number}")
+    return x if number == 1 else mul(b, square(b, x), x) if number == 3 else square(b, x)
+
+
 def _scaled(b: Builder, x: Value | float, alpha: float) -> Value:
     value = b.operand(x)
     return value if alpha == 1 else mul(b, value, alpha)
@@ -136,7 +154,7 @@ def _plain(name: str) -> None:
         return b.emit(name, x)
 
 
-for _name in ("exp", "relu", "relu6", "sigmoid", "silu", "tanh"):
+for _name in ("exp", "relu", "relu6", "rsqrt", "sigmoid", "silu", "sqrt", "tanh"):
     _plain(_name)
 
 
@@ -153,6 +171,12 @@ def gelu(b: Builder, x: Value, approximate: str = "none") -> Value:
 @aten("leaky_relu")
 def leaky_relu(b: Builder, x: Value, negative_slope: float = 0.01) -> Value:
     return b.emit("leaky_relu", x, negative_slope=float(negative_slope))
+
+
+@aten("abs")
+def abs_(b: Builder, x: Value) -> Value:
+    """A leaky ReLU of slope -1: the one spelling that XNNPACK runs in int8."""
+    return leaky_relu(b, x, -1.0)
 
 
 @aten("hardtanh")

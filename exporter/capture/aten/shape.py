@@ -167,10 +167,18 @@ def zero(b: Builder, x: Value) -> Value:
 
 @aten("expand")
 def expand(b: Builder, x: Value, size: Sequence[int], implicit: bool = False) -> Value:
-    """To the shape that it has: two-operand ops broadcast by themselves."""
-    if tuple(n if s == -1 else s for n, s in zip(x.shape, size, strict=False)) != x.shape or len(size) != len(x.shape):
-        raise Unsupported("expand that copies: only to the shape that the tensor has")
+    """A concat of copies; simplify drops those that only feed ops which broadcast by themselves."""
+    lead = len(size) - len(x.shape)
+    old = (1,) * lead + x.shape
+    x = _reshape(b, x, old) if lead else x
+    for dim, (n, wanted) in enumerate(zip(old, size, strict=True)):
+        x = cat(b, [x] * wanted, dim) if wanted not in (n, -1) else x
     return x
+
+
+@aten("expand_as")
+def expand_as(b: Builder, x: Value, other: Value) -> Value:
+    return expand(b, x, other.shape)
 
 
 @aten("type_as")

@@ -4,7 +4,7 @@ The XNNPACK delegate's kernels where it takes the op, TFLite's builtin kernels e
 source. `INTEGER` maps op names to functions; `silu_codes` is the delegate's fused LOGISTIC + MUL.
 """
 
-from exporter.ir.integer import builtin, conv, elementwise, shape, tables, windows  # noqa: F401 (importing registers ops)
+from exporter.ir.integer import builtin, conv, elementwise, powers, shape, tables, windows  # noqa: F401 (importing registers ops)
 from exporter.ir.integer.registry import INTEGER
 from exporter.ir.integer.tables import requantize, silu_codes
 

@@ -1,4 +1,4 @@
-"""conv2d and linear: exact int32 accumulation on float kernels, then XNNPACK's float32 requantisation."""
+"""conv2d, linear and matmul: exact int32 accumulation on float kernels, then XNNPACK's float32 requantisation."""
 
 from __future__ import annotations
 
@@ -99,3 +99,23 @@ def _exact_runs(load: Tensor) -> list[tuple[int, int]]:
         if all(int(load[:, run].sum(1).max()) < EXACT for run in runs):
             break
     return [(int(run[0]), int(run[-1]) + 1) for run in runs]
+
+
+@integer
+def matmul(inputs: list[Tensor], params: Params, out: QuantParams, *, transpose_b: bool) -> Tensor:
+    """a int8 [..., M, K] @ b int8 [..., K, N] (or [..., N, K]); the zero point of b is 0.
+
+    acc = sum((a - zero point)·b) as int32; code as in `conv2d`, with m = float32(float32(s_a·s_b) / s_y).
+    Source: XNNPACK src/subgraph/batch-matrix-multiply.c, which refuses another zero point of b; src/qs8-qc8w-gemm.
+    """
+    a, b = inputs
+    a_params, b_params = quantised(params[0]), quantised(params[1])
+    if b_params.zero_point != 0:
+        raise ValueError("the second operand of an int8 matmul has zero point 0")
+    multiplier = scale32(a_params) * scale32(b_params) / scale32(out)
+    check_ratio(multiplier)
+    low, high = a_params.limits
+    peak = max(high - a_params.zero_point, a_params.zero_point - low) * 128 * a.shape[-1]
+    dtype = torch.float32 if peak < EXACT else torch.float64
+    acc = torch.matmul(centred(a, a_params).to(dtype), (b.mT if transpose_b else b).to(dtype)).float()
+    return to_codes(acc.mul_(float(multiplier)), out)

@@ -18,11 +18,20 @@ from exporter.ir.quant import QuantParams
 
 def rescale(x: Tensor, multiplier: float) -> Tensor:
     """int64 `x` times a positive double, as a 31-bit mantissa and a shift: two roundings, half away from zero."""
-    mantissa, shift = q31(multiplier)
-    product = (x << max(shift, 0)) * mantissa
+    return multiplied(x, *q31(multiplier))
+
+
+def multiplied(x: Tensor, mantissa: int, shift: int) -> Tensor:
+    """int64 `x` times mantissa·2^(shift - 31). Source: MultiplyByQuantizedMultiplier."""
+    high = high_product(x << max(shift, 0), torch.tensor(mantissa))
+    return rounding_shift(high, max(-shift, 0))
+
+
+def high_product(a: Tensor, b: Tensor) -> Tensor:
+    """a·b / 2^31, half away from zero. Source: gemmlowp's SaturatingRoundingDoublingHighMul."""
+    product = a * b
     nudge = torch.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    high = torch.div(product + nudge, 1 << 31, rounding_mode="trunc")
-    return _rounding_shift(high, max(-shift, 0))
+    return torch.div(product + nudge, 1 << 31, rounding_mode="trunc")
 
 
 def q31(multiplier: float) -> tuple[int, int]:
@@ -34,7 +43,7 @@ def q31(multiplier: float) -> tuple[int, int]:
     return (0, 0) if shift < -31 else (mantissa, shift)
 
 
-def _rounding_shift(x: Tensor, exponent: int) -> Tensor:
+def rounding_shift(x: Tensor, exponent: int) -> Tensor:
     """x / 2^exponent, half away from zero."""
     mask = (1 << exponent) - 1
     return (x >> exponent) + ((x & mask) > (mask >> 1) + (x < 0).to(torch.int64)).to(torch.int64)

@@ -10,7 +10,7 @@ from exporter.lower.onnx.emit import Emitter, Spelling, spelling
 
 ROWS = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh",
-    "exp": "Exp", "float_tail": "Identity",
+    "exp": "Exp", "sqrt": "Sqrt", "float_tail": "Identity",
     "hard_swish": "HardSwish",
 }  # fmt: skip
 """Ops whose operands are the operator's inputs, without attributes."""
@@ -50,6 +50,30 @@ def linear(e: Emitter, node: Node) -> None:
     e.op("Add", node, [e.between("MatMul", node, [e.read(x), transposed]), e.read(bias)])
 
 
+@spelling
+def matmul(e: Emitter, node: Node) -> None:
+    a, b = node.inputs
+    right, rank = e.read(b), len(b.shape)
+    if node.attrs["transpose_b"]:
+        right = e.between("Transpose", node, [right], perm=(*range(rank - 2), rank - 1, rank - 2))
+    e.op("MatMul", node, [e.read(a), right])
+
+
+@spelling
+def layer_norm(e: Emitter, node: Node) -> None:
+    """LayerNormalization is over the last dims; other dims are moved there and back."""
+    x, weight, bias = node.inputs
+    dims, eps, rank = node.attrs["dims"], node.attrs["eps"], len(x.shape)
+    perm = (*(d for d in range(rank) if d not in dims), *dims)
+    parts, options = [e.read(weight), e.read(bias)], {"axis": rank - len(dims), "epsilon": eps}
+    if perm == tuple(range(rank)):
+        e.op("LayerNormalization", node, [e.read(x), *parts], **options)
+        return
+    moved = e.between("Transpose", node, [e.read(x)], perm=perm)
+    normed = e.between("LayerNormalization", node, [moved, *parts], **options)
+    e.op("Transpose", node, [normed], perm=tuple(perm.index(d) for d in range(rank)))
+
+
 # --- one input, element by element ------------------------------------------------------------------------------------
 @spelling
 def relu6(e: Emitter, node: Node) -> None:
@@ -59,6 +83,11 @@ def relu6(e: Emitter, node: Node) -> None:
 @spelling
 def leaky_relu(e: Emitter, node: Node) -> None:
     e.op("LeakyRelu", node, [e.read(node.inputs[0])], alpha=node.attrs["negative_slope"])
+
+
+@spelling
+def rsqrt(e: Emitter, node: Node) -> None:
+    e.op("Reciprocal", node, [e.between("Sqrt", node, [e.read(node.inputs[0])])])
 
 
 @spelling

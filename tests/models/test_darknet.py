@@ -16,6 +16,7 @@ from exporter.build import build_model, count, load_weights, model_info
 from exporter.build.darknet import Block
 from exporter.build.darknet_weights import read_darknet, tensors
 from exporter.errors import DataError, UsageError
+from exporter.recipe import recipes_dir
 
 GOLDEN = json.loads((Path(__file__).parent / "darknet_golden.json").read_text())
 TOLERANCE = 5e-5
@@ -109,6 +110,13 @@ def test_a_narrow_shortcut_is_added_to_the_first_channels_alone():
 def test_a_size_that_the_halvings_do_not_divide_is_a_usage_error(name, side):
     with pytest.raises(UsageError, match="multiples of"):
         build_model(name, side)
+
+
+def test_darknet_counts_the_classes_of_imagenet_in_its_own_order():
+    labels = recipes_dir() / "labels"
+    ours, sorted_ids = ((labels / f"{n}.txt").read_text().splitlines() for n in ("imagenet1k_darknet", "imagenet1k"))
+    assert sorted(ours) == sorted(sorted_ids)
+    assert ours[:3] == ["kit fox", "English setter", "Siberian husky"]  # data/imagenet.shortnames.list of darknet
 
 
 # --- .weights files ---------------------------------------------------------------------------------------------------

@@ -119,6 +119,11 @@ def reciprocal(b: Builder, x: Value) -> Value:
     return div(b, 1.0, x)
 
 
+@aten("maximum")
+def maximum(b: Builder, a: Value, other: Value) -> Value:
+    return b.emit("maximum", b.operand(a), b.operand(other))
+
+
 @aten("neg")
 def neg(b: Builder, x: Value) -> Value:
     return mul(b, x, -1.0)

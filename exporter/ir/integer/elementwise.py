@@ -18,6 +18,7 @@ from exporter.ir.integer.registry import (
     quantised,
     reals,
     reference_codes,
+    require_same,
     scale32,
     to_codes,
 )
@@ -92,6 +93,13 @@ def mul(inputs: list[Tensor], params: Params, out: QuantParams, *, activation: s
 def _square_table(x: QuantParams, out: QuantParams) -> Tensor:
     """Source: XNNPACK src/subgraph.c (optimize_common_subgraphs_mul_to_sqr), src/reference/unary-elementwise.cc."""
     return reference_codes(np.square(reals(x)), out)
+
+
+@integer
+def maximum(inputs: list[Tensor], params: Params, out: QuantParams) -> Tensor:
+    """The larger code: one set of parameters for both operands and the result."""
+    require_same(params, out, "maximum")
+    return torch.maximum(*inputs)
 
 
 @integer

@@ -17,6 +17,7 @@ ROWS: dict[str, tuple[str, Callable[[], Any] | None]] = {
     "sub": ("SUB", schema.SubOptionsT),
     "mul": ("MUL", schema.MulOptionsT),
     "div": ("DIV", schema.DivOptionsT),
+    "maximum": ("MAXIMUM", schema.MaximumMinimumOptionsT),
     "sqrt": ("SQRT", None),
     "rsqrt": ("RSQRT", None),
     "relu": ("RELU", None),

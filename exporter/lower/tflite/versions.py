@@ -11,14 +11,14 @@ from collections.abc import Sequence
 FLOAT = {"FULLY_CONNECTED": 1, "GELU": 1}
 INT8 = {
     "ADD": 2, "AVERAGE_POOL_2D": 2, "BATCH_MATMUL": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3,
-    "DEQUANTIZE": 2, "EXP": 2, "FULLY_CONNECTED": 4, "GELU": 2, "LOGISTIC": 2, "MAX_POOL_2D": 2, "MEAN": 2, "MUL": 2,
-    "PAD": 2, "PADV2": 2, "RELU": 2, "RELU6": 2, "RESIZE_BILINEAR": 2, "RESIZE_NEAREST_NEIGHBOR": 2, "RSQRT": 2,
+    "DEQUANTIZE": 2, "EXP": 2, "FULLY_CONNECTED": 4, "GELU": 2, "LOGISTIC": 2, "MAXIMUM": 2, "MAX_POOL_2D": 2,
+    "MEAN": 2, "MUL": 2, "PAD": 2, "PADV2": 2, "RELU": 2, "RELU6": 2, "RESIZE_BILINEAR": 2, "RESIZE_NEAREST_NEIGHBOR": 2, "RSQRT": 2,
     "SLICE": 2, "SOFTMAX": 2, "SQRT": 2, "STRIDED_SLICE": 2, "SUB": 2, "TANH": 2, "TRANSPOSE": 2,
 }  # fmt: skip
 """Version when input 0 is int8; ops that are absent stay at 1."""
 
 RANK_5 = {"PAD": 4, "PADV2": 4, "SLICE": 5, "STRIDED_SLICE": 4, "TRANSPOSE": 4}
-BROADCAST_5 = {"DIV": 2, "SUB": 3}
+BROADCAST_5 = {"DIV": 2, "MAXIMUM": 3, "SUB": 3}
 """Versions for tensors of more than 4 dims: always, or when the operands differ in shape."""
 
 SINCE = {
@@ -41,6 +41,7 @@ SINCE = {
     ("EXP", 1): "1.7.0", ("EXP", 2): "2.12.0",
     ("BATCH_MATMUL", 1): "2.3.0", ("BATCH_MATMUL", 2): "2.3.0", ("RSQRT", 1): "1.10.0", ("RSQRT", 2): "2.5.0",
     ("SQRT", 1): "1.10.0", ("SQRT", 2): "2.21.0",
+    ("MAXIMUM", 1): "1.14.0", ("MAXIMUM", 2): "1.14.0", ("MAXIMUM", 3): "2.3.0",
     ("DIV", 2): "2.3.0", ("PAD", 4): "2.6.0", ("PADV2", 4): "2.6.0", ("SLICE", 5): "2.5.0",
     ("STRIDED_SLICE", 4): "2.2.0", ("SUB", 3): "2.3.0", ("TRANSPOSE", 4): "2.3.0",
 }  # fmt: skip

@@ -72,6 +72,13 @@ def silu(e: Emitter, node: Node) -> None:
 
 @spelling
 def gelu(e: Emitter, node: Node) -> None:
+    """GELU. XNNPACK takes it in float32 only: in int8 TFLite's own kernel runs it, between partitions.
+
+    The 14 of FasterNet-T0 are 4 to 6 % of its int8 profile (LiteRT 2.3, x86). Tried instead, each one table within the
+    delegate, 3.5 % less CPU time for the network: DEQUANTIZE -> GELU -> QUANTIZE, the same codes, but float tensors in
+    an int8 file; x * sigmoid(1.702 x) and x * sigmoid(x * (1.596 + 0.0713 x^2)), all integer, but up to 1.4 and 1.7
+    codes from GELU (0.5 here), which costs the network 1.2 and 0.5 of its 29.6 dB.
+    """
     options = schema.GeluOptionsT()
     options.approximate = node.attrs["approximate"] == "tanh"
     e.op("GELU", [e.stored(node.inputs[0])], e.result(node.output), node, options)

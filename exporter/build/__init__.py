@@ -3,6 +3,7 @@
 Importing this package registers every model family.
 """
 
+from exporter.build import cspdensenet as cspdensenet
 from exporter.build import cspnet as cspnet
 from exporter.build import darknet_variants as darknet_variants
 from exporter.build import efficientdet_variants as efficientdet_variants

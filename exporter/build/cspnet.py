@@ -142,11 +142,11 @@ class Config:
 class ExpandedStage(CrossStage):
     """[3x3 stride 2 ->] 1x1 expansion -> the partial stage. In ResNets the expansion is linear."""
 
-    def __init__(self, inputs: int, stage: Stage, config: Config, fusion: Fusion) -> None:
+    def __init__(self, inputs: int, stage: Stage, config: Config) -> None:
         half = stage.expanded // 2
         block = Bottleneck if config.resnet else DarkBlock
         blocks = nn.Sequential(*(block(half, stage.hidden, config.groups) for _ in range(stage.depth)))
-        super().__init__(stage.expanded, blocks, half, half, stage.outputs, fusion=fusion)
+        super().__init__(stage.expanded, blocks, half, half, stage.outputs)
         self.conv_down = (
             nn.Identity() if stage.down is None else ConvUnit(inputs, stage.down, 3, stride=2, groups=config.groups)
         )
@@ -170,14 +170,14 @@ class Stem(nn.Sequential):
 class CSPBackbone(nn.Module):
     """features: pictures [N, 3, H, W] -> C3, C4, C5: level l has stride 2^l and `channels[l]` channels."""
 
-    def __init__(self, config: Config, image_size: tuple[int, int], fusion: Fusion = "full") -> None:
+    def __init__(self, config: Config, image_size: tuple[int, int]) -> None:
         super().__init__()
         require_side(image_size, HALVINGS)
         self.stem = Stem(config)
         self.stages = nn.ModuleList()
         width = config.stem
         for stage in config.stages:
-            self.stages.append(ExpandedStage(width, stage, config, fusion))
+            self.stages.append(ExpandedStage(width, stage, config))
             width = stage.outputs
         self.channels = dict(zip(FEATURE_LEVELS, [stage.outputs for stage in config.stages[-3:]], strict=True))
 
@@ -235,7 +235,7 @@ CONFIGS = {
 
 
 def _register(name: str, params: int, gmacs: float, top1: float, file: str) -> None:
-    metric = f"top-1 {top1} ImageNet-1k"
+    metric = f"top-1 {top1} ImageNet"
     info = ModelInfo(
         name=name,
         task="classification",

@@ -49,7 +49,7 @@ def resolve(model_name: str, weights: str, progress: Progress | None = None) -> 
         return path
     if path.suffix or path.name != weights:
         raise DataError(f"there is no weights file {weights}")
-    published = ", ".join(checkpoints) or "none"
+    published = ", ".join(checkpoints) or f"none; {model_info(model_name).source}"
     raise UsageError(
         f"{model_name} has no weights named {weights!r}",
         why=f"published for it: {published}",

@@ -56,7 +56,7 @@ def _table(task: str, entries: list[dict[str, Any]]) -> Table:
             figures.large(entry["parameters"]),
             figures.large(round(entry["gmacs"] * 1e9)),
             (figure if shared else f"{figure} {data}".strip()) or figures.ABSENT,
-            ", ".join(entry["weights"]) or "none published",
+            ", ".join(entry["weights"]) or "none",
         )
         for entry, (figure, data) in zip(entries, measures, strict=True)
     )

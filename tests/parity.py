@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -51,6 +51,8 @@ class Exported:
     outputs: list[Tensor]
     snr: float
     islands: dict[str, str] = field(default_factory=dict)
+    outside: tuple[str, ...] = ()
+    """Names of the operators that XNNPACK leaves to the builtin kernels."""
 
     @property
     def ops(self) -> list[str]:
@@ -98,7 +100,7 @@ def check_float(model: Model, *inputs: Tensor, least: float = FLOAT_SNR, precisi
     in_onnx = min(_snr_of(lower_onnx(graph, inputs, precision), expected))
     assert in_onnx >= min(least, ONNX_SNR), f"SNR {in_onnx:.1f} dB in ONNX"
     assert worst >= least, f"SNR {worst:.1f} dB, at least {least} wanted"
-    return Exported(graph, exported.content, exported.file, exported.outputs, worst)
+    return replace(exported, snr=worst)
 
 
 def check_int8(model: Model, *inputs: Tensor, least: float = INT8_SNR, io: str = "int8") -> Exported:
@@ -116,7 +118,7 @@ def check_int8(model: Model, *inputs: Tensor, least: float = INT8_SNR, io: str =
     reals = [v.quant.dequantize(y) if v.quant else y for v, y in zip(graph.outputs, exported.outputs, strict=True)]
     worst = min(_snr_of(reals, expected))
     assert worst >= least, f"SNR {worst:.1f} dB, at least {least} wanted"
-    return Exported(graph, exported.content, exported.file, exported.outputs, worst, islands)
+    return replace(exported, snr=worst, islands=islands)
 
 
 def run_int8(graph: Graph, *inputs: Tensor) -> Exported:
@@ -178,8 +180,9 @@ def lower(graph: Graph, inputs: Sequence[Tensor], precision: str = "float32") ->
         runtime, storage = LiteRT(path), Storage(graph)
         results = runtime.run(storage.feed(inputs))
         file = read_file(path)
+        outside = tuple(op.name for op in runtime.partitions().undelegated)
     assert list(results) == graph.output_names
-    return Exported(graph, content, file, storage.fetch(results), math.nan)
+    return Exported(graph, content, file, storage.fetch(results), math.nan, outside=outside)
 
 
 def lower_onnx(graph: Graph, inputs: Sequence[Tensor], precision: str = "float32") -> list[Tensor]:

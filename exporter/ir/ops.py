@@ -211,6 +211,12 @@ def relu6(x: Tensor) -> Tensor:
 
 
 @op(Scale.FREE, Layout.TRANSPARENT)
+def clamp(x: Tensor, *, low: float, high: float) -> Tensor:
+    """min(max(x, low), high); low <= 0 <= high, either may be infinite."""
+    return x.clamp(low, high)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
 def leaky_relu(x: Tensor, *, negative_slope: float) -> Tensor:
     """x where positive, else negative_slope * x."""
     return F.leaky_relu(x, negative_slope)
@@ -230,7 +236,7 @@ def tanh(x: Tensor) -> Tensor:
 
 @op(Scale.FREE, Layout.TRANSPARENT)
 def silu(x: Tensor) -> Tensor:
-    """x * sigmoid(x). Quantize splits it, so that the intermediate has the same parameters in every format."""
+    """x * sigmoid(x). Quantize expands it."""
     return F.silu(x)
 
 
@@ -248,7 +254,7 @@ def gelu(x: Tensor, *, approximate: str) -> Tensor:
 
 @op(Scale.FREE, Layout.TRANSPARENT)
 def hard_swish(x: Tensor) -> Tensor:
-    """x * relu6(x + 3) / 6."""
+    """x * relu6(x + 3) / 6. Quantize expands it."""
     return F.hardswish(x)
 
 
@@ -267,13 +273,17 @@ def max_pool2d(x: Tensor, *, kernel: Pair, stride: Pair, padding: Pads) -> Tenso
     return F.max_pool2d(_padded(x, padding, float("-inf")), kernel, stride)
 
 
-@op(Scale.SAME, Layout.BOUND)
+@op(Scale.FREE, Layout.BOUND)
 def avg_pool2d(x: Tensor, *, kernel: Pair, stride: Pair, padding: Pads) -> Tensor:
-    """Mean of the elements inside the image: padding is not counted."""
-    ones = torch.ones_like(x[:1, :1])
-    area = kernel[0] * kernel[1]
-    total = F.avg_pool2d(_padded(x, padding), kernel, stride) * area
-    return total / (F.avg_pool2d(_padded(ones, padding), kernel, stride) * area)
+    """Mean of the elements inside the image: padding is not counted. Quantize expands it."""
+    y = F.avg_pool2d(_padded(x, padding), kernel, stride)
+    return y * uncounted(x[:1, :1], kernel, stride, padding) if any(padding) else y
+
+
+def uncounted(x: Tensor, kernel: Pair, stride: Pair, padding: Pads) -> Tensor:
+    """What turns a mean that counts the padding of `x` into one that does not: area / elements inside the image."""
+    inside = F.avg_pool2d(_padded(torch.ones_like(x), padding), kernel, stride, divisor_override=1)
+    return kernel[0] * kernel[1] / inside
 
 
 @op(Scale.FREE, Layout.TRANSPARENT)

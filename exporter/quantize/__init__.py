@@ -7,13 +7,13 @@ from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
 from exporter.quantize.assign import Plan, apply_plan, make_plan
 from exporter.quantize.calibrate import Ranges
+from exporter.quantize.expand import expand
 from exporter.quantize.layer_norm import split_layer_norms
 from exporter.quantize.legalize import (
     float_borders,
     isolate_float,
     requantize_pinned,
     separate_constants,
-    split_silu,
 )
 
 IO = ("float", "int8", "uint8")
@@ -28,12 +28,12 @@ def quantize(
     inputs and outputs; those of a float tail stay float. Returns the plan and the float islands (value name -> reason).
     """
     split_layer_norms(graph)
-    split_silu(graph)
+    ranges = dict(ranges or {})
+    expand(graph, ranges)
     islands = isolate_float(graph)
     separate_constants(graph)
     requantize_pinned(graph)
     if plan is None:
-        assert ranges is not None
         plan = make_plan(graph, ranges)
     apply_plan(graph, plan)
     if io == "float":

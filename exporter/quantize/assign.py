@@ -29,8 +29,6 @@ MOST_JOINED = 16.0
 """Ranges further apart than this may not share one quantised tensor (DESIGN.md §3, trap 9)."""
 MOST_RESCALED = 255.0
 """Largest product of input scales per output scale: the runtime's factor must stay below 256."""
-HARD_SWISH_RESCALED = 127.0
-"""The same for HARD_SWISH, whose builtin kernel refuses 128."""
 NOT_RESCALED = ("exp", "rsqrt", "sqrt")
 """Ops whose kernels go through the real value: no factor between scales."""
 LEVELS = 255
@@ -148,11 +146,17 @@ def symmetric_params(low: float, high: float) -> QuantParams:
 
 
 def weight_params(weight: Tensor, bias: Tensor, input_scale: float) -> QuantParams:
-    """int8 symmetric per output channel in [-127, 127]; wide enough for the bias to fit int32 at s_in * s_w."""
-    largest = weight.detach().flatten(1).abs().amax(1).double() / 127
+    """int8 symmetric per output channel in [-127, 127]; wide enough for the bias to fit int32 at s_in * s_w.
+
+    A channel whose weights are all one number (an average) gets the scale that comes nearest to it.
+    """
+    sizes = weight.detach().flatten(1).abs()
     fits_bias = bias.detach().abs().double() / (BIAS_LIMIT * input_scale)
-    scales = torch.maximum(largest, fits_bias).tolist()
-    return QuantParams(tuple(fp16_grid(s, up=True) for s in scales), 0, axis=0)
+    scales = [fp16_grid(s, up=True) for s in torch.maximum(sizes.amax(1).double() / 127, fits_bias).tolist()]
+    for channel in ((sizes.amin(1) == sizes.amax(1)) & (sizes.amax(1) > 0)).nonzero().flatten().tolist():
+        (nearest,) = constant_params(sizes[channel, :1]).scale
+        scales[channel] = max(nearest, fp16_grid(float(fits_bias[channel]), up=True))
+    return QuantParams(tuple(scales), 0, axis=0)
 
 
 def constant_params(constant: Tensor) -> QuantParams:
@@ -257,9 +261,9 @@ def _widen(graph: Graph, plan: Plan, groups: list[list[Value]]) -> None:
             continue
         scales = [max(plan[v.name].scale) for v in node.inputs if v.name in plan]
         factor = math.prod(scales) if node.op.name in ("conv2d", "linear", "matmul", "mul") else max(scales)
-        params, most = plan[node.output.name], HARD_SWISH_RESCALED if node.op.name == "hard_swish" else MOST_RESCALED
-        if factor >= most * params.scale[0]:
-            wider = QuantParams((fp16_grid(factor / most, up=True),), params.zero_point)
+        params = plan[node.output.name]
+        if factor >= MOST_RESCALED * params.scale[0]:
+            wider = QuantParams((fp16_grid(factor / MOST_RESCALED, up=True),), params.zero_point)
             plan.update({v.name: wider for v in group_of[node.output.name]})
 
 

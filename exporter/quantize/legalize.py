@@ -16,21 +16,6 @@ LONGEST_MEAN = 8192
 """Elements that XNNPACK's int8 MEAN may add along the innermost stored axis: beyond, its int16 sums overflow."""
 
 
-def split_silu(graph: Graph) -> None:
-    """`silu(x) -> mul(x, sigmoid(x))`, so that the intermediate has the same parameters in every format.
-
-    The product keeps the value of the silu (its name and its calibrated range). XNNPACK joins the pair again into one
-    lookup table.
-    """
-    for node in [n for n in graph.nodes if n.op.name == "silu"]:
-        x, y = node.inputs[0], node.output
-        gate = graph.emit("sigmoid", [x], source=node.source, at=node)
-        product = graph.emit("mul", [x, gate], source=node.source, at=node, activation="none")
-        graph.replace_all_uses(y, product)
-        graph.remove(node)
-        product.name, y.name = y.name, product.name
-
-
 def isolate_float(graph: Graph) -> dict[str, str]:
     """Put dequantize before and quantize behind every op that stays float. Returns value name -> reason.
 

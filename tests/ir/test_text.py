@@ -44,7 +44,7 @@ INT8 = """\
 graph model
   input  x [1, 2, 4, 4] int8<0.00785065, -1>
   conv/conv2d.3 [1, 2, 2, 2] int8<0.00284767, -128> = \
-conv2d(x, const[2, 2, 3, 3]:f81aeffb int8<2 scales on axis 0, 0>, const[2]:af5570f5 int32<2 scales on axis 0, 0>) \
+conv2d(x, const[2, 2, 3, 3]:930fb950 int8<2 scales on axis 0, 0>, const[2]:af5570f5 int32<2 scales on axis 0, 0>) \
 {activation=relu dilation=(1,1) groups=1 padding=(1,1,1,1) stride=(2,2)}  # conv test_text.py:26
   model/max_pool2d [1, 2, 2, 2] int8<0.00785065, -1> = max_pool2d(x) \
 {kernel=(2,2) padding=(0,0,0,0) stride=(2,2)}  #  test_text.py:27

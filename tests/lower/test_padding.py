@@ -10,7 +10,7 @@ from parity import image, lower, run_float, run_int8, snr
 
 from exporter.ir.check import check
 from exporter.ir.graph import Graph
-from exporter.lower.tflite.geometry import reached, same_pads, window_of
+from exporter.lower.tflite.geometry import reached, same_pads
 from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
 
@@ -50,9 +50,6 @@ def pools(size: int, op: str, pads: list[tuple[int, int]]) -> Graph:
             continue
         attrs = {"kernel": (kernel, kernel), "stride": (stride, stride), "padding": (before, after, after, before)}
         y = graph.emit(op, [x], **attrs)
-        if op == "avg_pool2d" and any(window_of(y.producer).explicit):
-            graph.remove(y.producer)
-            continue
         outputs[f"k{kernel}s{stride}p{before}{after}"] = y
     graph.set_outputs(outputs)
     check(graph)

@@ -33,16 +33,16 @@ CASES = {
     "DEPTHWISE_CONV_2D dilated": (nn.Conv2d(4, 4, 3, dilation=2, groups=4), (X,), 2, 3),
     "FULLY_CONNECTED": (nn.Linear(6, 3), (M,), 1, 4),
     "FULLY_CONNECTED of rank 3": (nn.Linear(6, 3), (M[None],), 5, 5),
-    "RELU": (torch.relu, (X,), 1, 2),
-    "RELU6": (F.relu6, (X,), 1, 2),
+    "RELU": (torch.relu, (X,), 1, None),
+    "RELU6": (F.relu6, (X,), 1, None),
     "LEAKY_RELU": (F.leaky_relu, (X,), 1, 1),
     "LOGISTIC": (torch.sigmoid, (X,), 1, 2),
     "TANH": (torch.tanh, (X,), 1, 2),
     "GELU": (F.gelu, (X,), 1, 2),
-    "HARD_SWISH": (F.hardswish, (X,), 1, 1),
+    "HARD_SWISH": (F.hardswish, (X,), 1, None),
     "SOFTMAX": (nn.Softmax(-1), (M,), 1, 2),
     "MAX_POOL_2D": (nn.MaxPool2d(2), (X,), 1, 2),
-    "AVERAGE_POOL_2D": (nn.AvgPool2d(2), (X,), 1, 2),
+    "AVERAGE_POOL_2D": (nn.AvgPool2d(2), (X,), 1, None),
     "MEAN": (lambda x: x.mean((2, 3)), (X,), 1, 2),
     "RESIZE_NEAREST_NEIGHBOR": (nn.Upsample((9, 9)), (X,), 1, 2),
     "RESIZE_BILINEAR": (nn.Upsample((9, 9), mode="bilinear", align_corners=True), (X,), 1, 2),
@@ -76,12 +76,12 @@ def test_float(case):
 def test_int8(case):
     model, inputs, _, version = CASES[case]
     found = {op.version for op in check_int8(model, *inputs).file.ops if op.name == case.split()[0]}
-    assert found == {version}
+    assert found == ({version} if version else set())
 
 
 def test_borders():
-    ops = check_int8(torch.relu, X, io="float").file.ops
-    assert [(op.name, op.version) for op in ops] == [("QUANTIZE", 1), ("RELU", 2), ("DEQUANTIZE", 2)]
+    ops = check_int8(torch.tanh, X, io="float").file.ops
+    assert [(op.name, op.version) for op in ops] == [("QUANTIZE", 1), ("TANH", 2), ("DEQUANTIZE", 2)]
 
 
 def test_div_is_float_in_every_file():

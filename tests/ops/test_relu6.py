@@ -1,10 +1,11 @@
-"""relu6: an op of its own where it cannot be fused."""
+"""relu6: an op of its own where it cannot be fused. In int8 a QUANTIZE against the ends of the codes."""
 
 from __future__ import annotations
 
 import pytest
+import torch
 import torch.nn.functional as F
-from parity import check_float, check_int8
+from parity import check_float, check_int8, image
 from unary import INPUTS
 
 
@@ -15,7 +16,9 @@ def test_float(x):
 
 @pytest.mark.parametrize("x", INPUTS)
 def test_int8(x):
-    assert check_int8(F.relu6, x).ops == ["RELU6"]
+    result = check_int8(F.relu6, x)
+    assert result.ops == ["QUANTIZE"]
+    assert result.outside == ()
 
 
 @pytest.mark.parametrize(
@@ -25,8 +28,10 @@ def test_clamps_to_0_and_6_are_relu6(clamp):
     assert check_float(clamp, INPUTS[2].values[0]).ops == ["RELU6"]
 
 
-def test_other_clamps_are_refused():
-    from exporter.errors import UnsupportedError
+def test_int8_within_a_wider_concat_still_clamps_at_both_ends():
+    def model(x):
+        return torch.cat([F.relu6(x), x * 1.1], 1)
 
-    with pytest.raises(UnsupportedError, match=r"clamp to \[-1, 1\]: only \[0, 6\] and \[0, inf\)"):
-        check_float(lambda x: x.clamp(-1, 1), INPUTS[0].values[0])
+    result = check_int8(model, image(1, 3, 5, 7, low=-9, high=9))
+    assert result.ops.count("QUANTIZE") == 3
+    assert result.outside == ()

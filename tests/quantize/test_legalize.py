@@ -6,44 +6,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from parity import check_int8, image, simplified
-from torch import nn
 
 from exporter.ir.check import check
 from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
-from exporter.quantize.legalize import isolate_float, requantize_pinned, split_silu
+from exporter.quantize.legalize import isolate_float, requantize_pinned
 
 X = image(1, 3, 8, 8, low=-3, high=3)
 
 
 def ops(graph) -> list[str]:
     return [node.op.name for node in graph.nodes]
-
-
-# --- split_silu -------------------------------------------------------------------------------------------------------
-def test_a_silu_becomes_sigmoid_and_mul():
-    graph = simplified(F.silu, X)
-    split_silu(graph)
-    check(graph)
-    assert ops(graph) == ["sigmoid", "mul"]
-    assert graph.nodes[1].inputs == [graph.inputs[0], graph.nodes[0].output]
-
-
-def test_the_product_keeps_the_name_of_the_silu():
-    """So that the range that was calibrated for the silu is found."""
-    graph = simplified(nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU()), X)
-    name = graph.outputs[0].name
-    ranges = calibrate(graph, [(X,)], "minmax")
-    split_silu(graph)
-    assert graph.outputs[0].name == name
-    assert graph.outputs[0].producer.op.name == "mul"
-    assert name in ranges
-
-
-def test_the_parts_keep_the_source_of_the_silu():
-    graph = simplified(nn.Sequential(nn.Conv2d(3, 4, 1), nn.SiLU()), X)
-    split_silu(graph)
-    assert [n.source.module for n in graph.nodes] == ["0", "1", "1"]
 
 
 # --- isolate_float ----------------------------------------------------------------------------------------------------

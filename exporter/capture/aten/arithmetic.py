@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, pair, refuse_other_dtype, require_batch
@@ -191,17 +192,32 @@ def hardtanh(b: Builder, x: Value, min_val: float = -1.0, max_val: float = 1.0) 
 
 @aten("clamp")
 def clamp(b: Builder, x: Value, min: float | None = None, max: float | None = None) -> Value:
-    """ReLU and ReLU6 written as clamps."""
-    if (min, max) == (0, 6):
-        return b.emit("relu6", x)
-    if (min, max) == (0, None):
-        return b.emit("relu", x)
-    raise Unsupported(f"clamp to [{min}, {max}]: only [0, 6] and [0, inf)")
+    """Bounds on one side of zero: low + clamp(x - low, 0, high - low), and so with high."""
+    low, high = -math.inf if min is None else float(min), math.inf if max is None else float(max)
+    if low > high:
+        raise Unsupported(f"clamp to [{low:g}, {high:g}], which is empty")
+    if low > 0 or high < 0:
+        base = low if low > 0 else high
+        return add(b, clamp(b, sub(b, x, base), low - base, high - base), base)
+    if (low, high) in ((0, 6), (0, math.inf)):
+        return b.emit("relu6" if high == 6 else "relu", x)
+    return b.emit("clamp", x, low=low, high=high)
 
 
 @aten("clamp_min")
 def clamp_min(b: Builder, x: Value, low: float) -> Value:
     return clamp(b, x, low)
+
+
+@aten("clamp_max")
+def clamp_max(b: Builder, x: Value, high: float) -> Value:
+    return clamp(b, x, None, high)
+
+
+@aten("hardsigmoid")
+def hardsigmoid(b: Builder, x: Value) -> Value:
+    """relu6(x + 3) / 6: the sum and the clamp end in the convolution before, the factor in the one behind."""
+    return mul(b, b.emit("relu6", add(b, x, 3.0)), 1 / 6)
 
 
 @aten("softmax", "_softmax")

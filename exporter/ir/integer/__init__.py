@@ -6,6 +6,6 @@ source. `INTEGER` maps op names to functions; `silu_codes` is the delegate's fus
 
 from exporter.ir.integer import builtin, conv, elementwise, powers, shape, tables, windows  # noqa: F401 (importing registers ops)
 from exporter.ir.integer.registry import INTEGER
-from exporter.ir.integer.tables import requantize, silu_codes
+from exporter.ir.integer.tables import requantize, saturating_steps, silu_codes
 
-__all__ = ["INTEGER", "requantize", "silu_codes"]
+__all__ = ["INTEGER", "requantize", "saturating_steps", "silu_codes"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 
@@ -78,6 +80,13 @@ def layer_norm(e: Emitter, node: Node) -> None:
 @spelling
 def relu6(e: Emitter, node: Node) -> None:
     e.op("Clip", node, [e.read(node.inputs[0]), e.number(0), e.number(6)])
+
+
+@spelling
+def clamp(e: Emitter, node: Node) -> None:
+    """A bound at infinity is left out."""
+    bounds = (node.attrs[name] for name in ("low", "high"))
+    e.op("Clip", node, [e.read(node.inputs[0]), *(e.number(b) if math.isfinite(b) else "" for b in bounds)])
 
 
 @spelling

@@ -14,7 +14,6 @@ from exporter.lower.tflite import shape as shape
 from exporter.lower.tflite import upsample as upsample
 from exporter.lower.tflite import windows as windows
 from exporter.lower.tflite.emit import SPELLINGS, Emitter
-from exporter.lower.tflite.geometry import window_of
 from exporter.lower.tflite.layout import Layouts
 from exporter.lower.tflite.versions import minimum_runtime
 
@@ -48,8 +47,6 @@ def _refusal(node: Node, layouts: Layouts) -> str:
     name = node.op.name
     if name not in SPELLINGS:
         return "TFLite has no such builtin and no decomposition is known"
-    if name == "avg_pool2d" and any(window_of(node).explicit):
-        return "padding is neither SAME nor VALID, and an explicit pad would be counted"
     if name == "softmax" and layouts.dim(node.inputs[0], node.attrs["dim"]) != len(node.inputs[0].shape) - 1:
         return "TFLite's SOFTMAX works on the last stored dimension only"
     if name == "detection_postprocess" and node.inputs[0].shape[0] != 1:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from exporter.ir.graph import Node
+from exporter.ir.integer import saturating_steps
 from exporter.ir.ops import Layout
 from exporter.lower.tflite.emit import Emitter, dtype_of, spelling, with_activation
 from exporter.lower.tflite.layout import layout_of
@@ -20,12 +23,9 @@ ROWS: dict[str, tuple[str, Callable[[], Any] | None]] = {
     "maximum": ("MAXIMUM", schema.MaximumMinimumOptionsT),
     "sqrt": ("SQRT", None),
     "rsqrt": ("RSQRT", None),
-    "relu": ("RELU", None),
-    "relu6": ("RELU6", None),
     "sigmoid": ("LOGISTIC", None),
     "tanh": ("TANH", None),
     "exp": ("EXP", schema.ExpOptionsT),
-    "hard_swish": ("HARD_SWISH", schema.HardSwishOptionsT),
     "quantize": ("QUANTIZE", schema.QuantizeOptionsT),
     "dequantize": ("DEQUANTIZE", schema.DequantizeOptionsT),
 }
@@ -59,6 +59,44 @@ def float_tail(e: Emitter, node: Node) -> None:
 
 for _name in ROWS:
     spelling(row, _name)
+
+
+def clamped(e: Emitter, node: Node) -> None:
+    """RELU, RELU6, or MAXIMUM and MINIMUM; in int8 QUANTIZE against the ends of the codes, which XNNPACK runs."""
+    low, high = {"relu": (0.0, math.inf), "relu6": (0.0, 6.0)}.get(node.op.name) or (
+        node.attrs["low"],
+        node.attrs["high"],
+    )
+    x, y = node.inputs[0], node.output
+    index, shape = e.stored(x), e.layouts.shape(y)
+    if y.quant is not None:
+        *shifts, _ = saturating_steps(y.quant, low, high)
+        for number, params in enumerate(shifts):
+            shifted = e.file.tensor(f"{y.name}/shift{number}", shape, "int8", params)
+            e.op("QUANTIZE", [index], shifted, node, schema.QuantizeOptionsT())
+            index = shifted
+        e.op("QUANTIZE", [index], e.result(y), node, schema.QuantizeOptionsT())
+    elif node.op.name != "clamp":
+        e.op(node.op.name.upper(), [index], e.result(y), node)
+    else:
+        if math.isfinite(low):
+            bound = e.file.constant(f"float32 {low}", np.array(low, np.float32))
+            raised = e.file.tensor(f"{y.name}/low", shape, dtype_of(y)) if math.isfinite(high) else e.result(y)
+            e.op("MAXIMUM", [index, bound], raised, node, schema.MaximumMinimumOptionsT())
+            index = raised
+        if math.isfinite(high):
+            bound = e.file.constant(f"float32 {high}", np.array(high, np.float32))
+            e.op("MINIMUM", [index, bound], e.result(y), node, schema.MaximumMinimumOptionsT())
+
+
+for _name in ("relu", "relu6", "clamp"):
+    spelling(clamped, _name)
+
+
+@spelling
+def hard_swish(e: Emitter, node: Node) -> None:
+    """HARD_SWISH in float, which XNNPACK runs; quantize expands the op."""
+    e.op("HARD_SWISH", [e.stored(node.inputs[0])], e.result(node.output), node, schema.HardSwishOptionsT())
 
 
 @spelling

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 FLOAT = {"FULLY_CONNECTED": 1, "GELU": 1}
 INT8 = {
-    "ADD": 2, "AVERAGE_POOL_2D": 2, "BATCH_MATMUL": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3,
+    "ADD": 2, "BATCH_MATMUL": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3,
     "DEQUANTIZE": 2, "EXP": 2, "FULLY_CONNECTED": 4, "GELU": 2, "LOGISTIC": 2, "MAXIMUM": 2, "MAX_POOL_2D": 2,
-    "MEAN": 2, "MUL": 2, "PAD": 2, "PADV2": 2, "RELU": 2, "RELU6": 2, "RESIZE_BILINEAR": 2,
+    "MEAN": 2, "MUL": 2, "PAD": 2, "PADV2": 2, "RESIZE_BILINEAR": 2,
     "RESIZE_NEAREST_NEIGHBOR": 2, "RSQRT": 2, "SLICE": 2, "SOFTMAX": 2, "SQRT": 2, "STRIDED_SLICE": 2, "SUB": 2,
     "TANH": 2, "TRANSPOSE": 2,
 }  # fmt: skip
@@ -29,7 +29,8 @@ SINCE = {
     ("DEPTHWISE_CONV_2D", 3): "1.14.0", ("DEQUANTIZE", 2): "1.14.0", ("DEQUANTIZE", 3): "1.15.0", ("DIV", 1): "1.6.0",
     ("FULLY_CONNECTED", 1): "1.5.0", ("FULLY_CONNECTED", 4): "1.14.0", ("FULLY_CONNECTED", 5): "2.0.0",
     ("GELU", 1): "2.9.0", ("GELU", 2): "2.9.0", ("HARD_SWISH", 1): "1.15.0", ("LEAKY_RELU", 1): "1.13.1",
-    ("LOGISTIC", 1): "1.14.0", ("LOGISTIC", 2): "1.14.0", ("MAX_POOL_2D", 1): "1.5.0", ("MAX_POOL_2D", 2): "1.14.0",
+    ("LOGISTIC", 1): "1.14.0", ("LOGISTIC", 2): "1.14.0",
+    ("MAX_POOL_2D", 1): "1.5.0", ("MAX_POOL_2D", 2): "1.14.0",
     ("MEAN", 1): "1.6.0", ("MEAN", 2): "1.14.0", ("MUL", 1): "1.5.0", ("MUL", 2): "1.14.0", ("MUL", 3): "1.15.0",
     ("PAD", 1): "1.5.0", ("PAD", 2): "1.14.0", ("PADV2", 1): "1.9.0", ("PADV2", 2): "1.14.0",
     ("QUANTIZE", 1): "1.14.0", ("RELU", 1): "1.5.0", ("RELU", 2): "2.1.0", ("RELU6", 1): "1.5.0",
@@ -42,7 +43,7 @@ SINCE = {
     ("EXP", 1): "1.7.0", ("EXP", 2): "2.12.0",
     ("BATCH_MATMUL", 1): "2.3.0", ("BATCH_MATMUL", 2): "2.3.0", ("RSQRT", 1): "1.10.0", ("RSQRT", 2): "2.5.0",
     ("SQRT", 1): "1.10.0", ("SQRT", 2): "2.21.0",
-    ("MAXIMUM", 1): "1.14.0", ("MAXIMUM", 2): "1.14.0", ("MAXIMUM", 3): "2.3.0",
+    ("MINIMUM", 1): "1.14.0", ("MAXIMUM", 1): "1.14.0", ("MAXIMUM", 2): "1.14.0", ("MAXIMUM", 3): "2.3.0",
     ("DIV", 2): "2.3.0", ("PAD", 4): "2.6.0", ("PADV2", 4): "2.6.0", ("SLICE", 5): "2.5.0",
     ("STRIDED_SLICE", 4): "2.2.0", ("SUB", 3): "2.3.0", ("TRANSPOSE", 4): "2.3.0",
 }  # fmt: skip

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from ai_edge_litert import schema_py_generated as schema
 
 from exporter.ir.graph import Node
-from exporter.ir.ops import Layout
+from exporter.ir.ops import Layout, uncounted
 from exporter.ir.quant import QuantParams
 from exporter.lower.tflite.emit import Emitter, dtype_of, spelling, with_activation
 from exporter.lower.tflite.geometry import Window, window_of
-from exporter.lower.tflite.layout import layout_of
+from exporter.lower.tflite.layout import NHWC, layout_of
 
 LOWEST = {"float32": np.float32(np.finfo(np.float32).min), "int8": np.int8(-128)}
 
@@ -81,16 +82,28 @@ def padded(e: Emitter, node: Node, window: Window, value: Any) -> int:
 
 @spelling
 def max_pool2d(e: Emitter, node: Node) -> None:
-    _pool(e, node, "MAX_POOL_2D", LOWEST[dtype_of(node.inputs[0])])
+    _pool(e, node, "MAX_POOL_2D", LOWEST[dtype_of(node.inputs[0])], e.result(node.output))
 
 
 @spelling
 def avg_pool2d(e: Emitter, node: Node) -> None:
-    """Padding is not counted, in TFLite as in the op's meaning; `unsupported` refuses explicit pads."""
-    _pool(e, node, "AVERAGE_POOL_2D", None)
+    """Float: quantize expands the op. Padding is not counted, in TFLite as in the op's meaning; an explicit PAD is, and
+    the mean is then taken times the share of the window that lies inside the image.
+    """
+    window = window_of(node)
+    if not any(window.explicit):
+        _pool(e, node, "AVERAGE_POOL_2D", None, e.result(node.output))
+        return
+    shape = e.layouts.shape(node.output)
+    counted = e.file.tensor(f"{node.output.name}/counted", shape, dtype_of(node.output))
+    _pool(e, node, "AVERAGE_POOL_2D", None, counted)
+    image = torch.empty(1, 1, *node.inputs[0].shape[2:])
+    share = uncounted(image, node.attrs["kernel"], node.attrs["stride"], node.attrs["padding"])
+    operands = [counted, e.file.constant("share", share.numpy().transpose(NHWC))]
+    e.op("MUL", operands, e.result(node.output), node, schema.MulOptionsT())
 
 
-def _pool(e: Emitter, node: Node, name: str, lowest: Any) -> None:
+def _pool(e: Emitter, node: Node, name: str, lowest: Any, out: int) -> None:
     window = window_of(node)
     height, width = node.attrs["kernel"]
     narrow = all(
@@ -101,7 +114,7 @@ def _pool(e: Emitter, node: Node, name: str, lowest: Any) -> None:
     options = schema.Pool2DOptionsT()
     _fill_window(options, window)
     options.filterHeight, options.filterWidth = node.attrs["kernel"]
-    e.op(name, [source], e.result(node.output), node, options)
+    e.op(name, [source], out, node, options)
 
 
 def replicated(e: Emitter, node: Node, window: Window) -> int:

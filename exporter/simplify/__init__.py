@@ -16,6 +16,7 @@ from exporter.simplify.layer_norm import recognise_layer_norms
 from exporter.simplify.matmul import drop_copies, transpose_right
 from exporter.simplify.merge_pads import merge_pads
 from exporter.simplify.move_scalars import move_scalars
+from exporter.simplify.nest_upsampling import nest_upsampling
 from exporter.simplify.reshapes import merge_reshapes
 from exporter.simplify.shuffles import recognise_shuffles
 from exporter.simplify.stack_sum import stack_sum_to_adds
@@ -36,6 +37,7 @@ PASSES: tuple[Pass, ...] = (
     fold_affine,  # mul and add per channel disappear into the convolution before or after them
     merge_reshapes,  # lowest rank, fewest transposes
     drop_identities,  # what the passes above left without effect
+    nest_upsampling,  # when no BatchNorm stands between the terms of a sum any more
     fuse_activations,  # last: an activation inside a convolution blocks every affine fold
 )
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from exporter.errors import DataError, UsageError
 from exporter.ir.graph import Graph
-from exporter.verify import tflite
-from exporter.verify.runtimes.litert import LiteRT
+from exporter.verify.codes import output_params
+from exporter.verify.files import open_file
 
 MANIFEST = "manifest.json"
 
@@ -62,10 +62,10 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_golden(folder: Path, graph: Graph, file: Path, sample: Any) -> None:
-    """One input and the outputs that LiteRT gave for it, raw little-endian, for the app's own tests on the phone."""
+    """One input and the outputs that the runtime gave for it, raw little-endian, for the app's tests on the phone."""
     folder.mkdir()
-    runtime = LiteRT(file)
-    arrays = tflite.Storage(graph).feed(sample)
+    opened = open_file(file, graph)
+    runtime, arrays = opened.runtime, opened.feed(sample)
     results = runtime.run(arrays)
     entries: dict[str, list[dict[str, Any]]] = {"inputs": [], "outputs": []}
     for kind, pairs in (
@@ -85,7 +85,7 @@ def write_golden(folder: Path, graph: Graph, file: Path, sample: Any) -> None:
 
 def _tolerance(array: np.ndarray, graph: Graph, index: int) -> float:
     """One LSB for int8 outputs, 1e-3 of the largest value for float ones."""
-    params = tflite.output_params(graph)[index]
+    params = output_params(graph)[index]
     if params is None:
         return float(1e-3 * np.abs(array).max())
     return params.scale[0] if array.dtype.kind == "f" else 1.0

@@ -28,7 +28,7 @@ from exporter.report.describe import describe, versions
 from exporter.report.write import write_report
 from exporter.simplify import simplify
 from exporter.verify.results import Report, Verification
-from exporter.verify.verify import Artifact, verify_tflite
+from exporter.verify.verify import Artifact, verify
 
 
 class Pipeline:
@@ -142,7 +142,7 @@ class Pipeline:
                 self.target.write(self.graph, twin, self._facts("float32"))
                 artifacts.append(Artifact(twin, self.graph, "float32", shipped=False))
             with self.stages.steps("pictures", len(held_out)):
-                self.verification = verify_tflite(
+                self.verification = verify(
                     self.inputs.module,
                     artifacts,
                     held_out.feeds(),

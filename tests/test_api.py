@@ -101,3 +101,35 @@ def test_an_output_that_drowns_in_int8_is_called_out(tmp_path: Path) -> None:
     assert result.report.verification is not None
     (warning,) = (w for w in result.report.verification.warnings if "dB in int8" in w)
     assert "output" in warning
+
+
+def test_an_output_that_never_changes_in_int8_is_called_out(tmp_path: Path) -> None:
+    """One of 600 classes: a probability that int8 cannot tell from zero."""
+    torch.manual_seed(0)
+    crushed = nn.Sequential(nn.Conv2d(3, 600, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1))
+
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.classes = crushed
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            scores = self.classes(x)
+            return {"one": scores[:, :1], "all": scores}
+
+    result = exporter.export(One(), IMAGE, int8=True, out=tmp_path / "out", check=False)
+    assert result.report.verification is not None
+    found = [w for w in result.report.verification.warnings if "one code on every sample" in w]
+    assert [w.split()[1] for w in found] == ["one"]
+
+
+@pytest.mark.parametrize("precision", [{}, {"int8": True}, {"fp16": True}], ids=["float32", "int8", "float16"])
+def test_the_same_model_as_onnx(tmp_path: Path, precision: dict[str, bool]) -> None:
+    torch.manual_seed(0)
+    result = exporter.export(Small(), IMAGE, target="onnx", out=tmp_path / "out", **precision)
+    found = result.report.verification
+    assert found is not None
+    assert found.passed
+    assert (tmp_path / "out" / "small.onnx").is_file()
+    assert found.runtime.startswith("onnxruntime")
+    assert bool(found.integer_parity) == bool(precision.get("int8"))

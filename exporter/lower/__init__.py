@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from exporter.errors import UsageError, nearest
+from exporter.errors import RuntimeUnavailable, UsageError, nearest
 from exporter.ir.graph import Graph, Node
 from exporter.lower.facts import Facts
 
@@ -24,16 +24,25 @@ class Target(Protocol):
         ...
 
 
-NAMES = ("tflite",)
-PLANNED = ("onnx", "coreml")
+NAMES = ("tflite", "onnx")
+PLANNED = ("coreml",)
 
 
 def target(name: str) -> Target:
-    """The target of that name. Raises UsageError for an unknown one."""
+    """The target of that name. Raises UsageError for an unknown one, RuntimeUnavailable where its package is absent."""
     if name == "tflite":
         from exporter.lower.tflite import TFLite
 
         return TFLite()
+    if name == "onnx":
+        try:
+            from exporter.lower.onnx import ONNX
+        except ImportError as error:
+            raise RuntimeUnavailable(
+                "the target onnx needs a package that is absent", why=str(error), try_='pip install "edge-export[onnx]"'
+            ) from error
+
+        return ONNX()
     raise UsageError(
         f"unknown target {name!r}",
         why=f"{name} is not written yet" if name in PLANNED else nearest(name, NAMES),

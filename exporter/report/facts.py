@@ -67,11 +67,12 @@ def shipped(file: FileFacts, target: str) -> tuple[Fact, ...]:
     ]
     if file.precision == "int8":
         inner = file.total_ops - file.border_ops
+        place = "around them" if target == "onnx" else "at the border"
         facts.append(
             Fact(
                 "integer",
                 f"{figures.count(file.integer_ops)} of {plural(inner, 'op')} between input and output "
-                f"({figures.share(file.integer_share)}); {file.border_ops} quantize/dequantize at the border",
+                f"({figures.share(file.integer_share)}); {file.border_ops} quantize/dequantize {place}",
             )
         )
     if file.partitions is not None:

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from exporter.bundle import MANIFEST, read_manifest, sha256
 from exporter.errors import AccuracyError, DataError
+from exporter.verify.files import open_runtime
 from exporter.verify.latency import measure_latency
 from exporter.verify.results import LatencyRow
-from exporter.verify.runtimes.litert import LiteRT
 from exporter.verify.runtimes.timing import processor
 
 GOLDEN = "golden/golden.json"
@@ -97,10 +97,10 @@ class _Golden(_Row):
 
 
 def verify_bundle(folder: Path) -> BundleCheck:
-    """Compare every file with the manifest's sha256, then run the golden input on the local LiteRT and time it.
+    """Compare every file with the manifest's sha256, then run the golden input on the local runtime and time it.
 
     The model only runs when its file and the golden files are unchanged. Raises DataError for a folder that is no
-    bundle, and the errors of `LiteRT`.
+    bundle, and the errors of the runtime.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -147,7 +147,7 @@ def _run(folder: Path, file: str) -> dict[str, Any]:
         expected = {entry.name: _read(path.parent, entry) for entry in golden.outputs}
     except (OSError, ValidationError, ValueError, TypeError) as error:
         raise DataError(f"{path} is damaged", why=str(error).splitlines()[0], try_="export again") from error
-    runtime = LiteRT(folder / file)
+    runtime = open_runtime(folder / file, sound=True)
     results = runtime.run(inputs)
     if _shapes(results) != _shapes(expected):
         raise DataError(f"{path} is of another model", why=f"{file} gives {_shapes(results)}")
@@ -161,7 +161,7 @@ def _run(folder: Path, file: str) -> dict[str, Any]:
     )
     return {
         "golden": rows,
-        "latency": measure_latency(file, runtime, inputs),
+        "latency": measure_latency(file, open_runtime(folder / file), inputs),
         "runtime": runtime.runtime,
         "runtime_at_export": golden.runtime,
     }

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-
+from exporter.verify.files import Arrays, Runtime
 from exporter.verify.results import LatencyRow
-from exporter.verify.runtimes.litert import LiteRT
 
 SECONDS, FEWEST_RUNS, MOST_RUNS = 1.0, 5, 50
 """As many runs as fit into about a second, within these bounds."""
 
 
-def measure_latency(file: str, runtime: LiteRT, inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> LatencyRow:
+def measure_latency(file: str, runtime: Runtime, inputs: Arrays) -> LatencyRow:
     """Wall milliseconds of one inference of `file` (a name for the row), after one that warms up."""
     first = runtime.latency(inputs, runs=1, warmup=1).median_ms / 1e3
     timed = runtime.latency(inputs, runs=max(FEWEST_RUNS, min(MOST_RUNS, int(SECONDS / first))), warmup=0)

@@ -40,8 +40,6 @@ class CodeMeter:
     def __init__(self, output: str) -> None:
         self.output = output
         self.equal = self.count = self.max_lsb = 0
-        self.codes: set[int] = set()
-        """The smallest and the largest code of each sample: one code alone means that the output never changed."""
 
     def add(self, reference: Tensor, result: Tensor) -> None:
         """Take in one sample's codes, of equal shape."""
@@ -49,7 +47,6 @@ class CodeMeter:
         self.equal += int((difference == 0).sum())
         self.count += difference.numel()
         self.max_lsb = max(self.max_lsb, int(difference.max()))
-        self.codes.update(int(code) for code in torch.aminmax(result))
 
     def result(self) -> Codes:
         """The figures."""

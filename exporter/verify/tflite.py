@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,18 @@ import torch
 from torch import Tensor
 
 from exporter.ir.graph import Graph
-from exporter.ir.quant import QuantParams
+from exporter.ir.run import Interpreter
 from exporter.lower.tflite.layout import Layouts
 from exporter.lower.tflite.versions import minimum_runtime
-from exporter.verify.results import FileFacts, FloatOp
+from exporter.verify.codes import CodesRow, codes, codes_in, output_params
+from exporter.verify.results import FileFacts, FloatOp, OpTime, OutsideDelegate
 from exporter.verify.runtimes.litert import LiteRT
 from exporter.verify.runtimes.litert_file import FileOp, TFLiteFile, read_file
+from exporter.verify.runtimes.litert_profile import NoProfile, profile
 
 BORDERS = frozenset({"QUANTIZE", "DEQUANTIZE"})
+PROFILE_RUNS = 5
+TOP_OPS = 8
 
 
 class Storage:
@@ -33,40 +37,57 @@ class Storage:
 
     def feed(self, sample: Sequence[Tensor]) -> list[np.ndarray]:
         """The inputs (float32 or codes) as the file takes them: quantised where it wants codes, in its order."""
-        arrays = []
-        for value, nhwc, tensor in zip(self.graph.inputs, self._inputs, sample, strict=True):
-            stored = value.quant.quantize(tensor) if value.quant and tensor.is_floating_point() else tensor
-            arrays.append(np.ascontiguousarray((stored.permute(0, 2, 3, 1) if nhwc else stored).numpy()))
-        return arrays
+        tensors = zip(self._inputs, codes_in(self.graph, sample), strict=True)
+        return [np.ascontiguousarray((t.permute(0, 2, 3, 1) if nhwc else t).numpy()) for nhwc, t in tensors]
 
     def fetch(self, results: Mapping[str, np.ndarray]) -> list[Tensor]:
         """The file's outputs in the graph's order, shape and axis order; floats or codes as the file gives them."""
         tensors = [torch.from_numpy(np.asarray(results[name])) for name in self.graph.output_names]
         return [t.permute(0, 3, 1, 2) if nhwc else t for t, nhwc in zip(tensors, self._outputs, strict=True)]
 
-    def run(self, runtime: LiteRT, sample: Sequence[Tensor]) -> list[Tensor]:
-        """One inference: PyTorch's tensors in, PyTorch's axis order out."""
-        return self.fetch(runtime.run(self.feed(sample)))
 
+class OpenTFLite:
+    """A .tflite file on LiteRT, beside its graph."""
 
-def output_params(graph: Graph) -> list[QuantParams | None]:
-    """The parameters behind each output: its own, or those that its last dequantize read. None: a float output."""
-    params = []
-    for value in graph.outputs:
-        producer = value.producer
-        behind = producer.inputs[0] if producer and producer.op.name == "dequantize" else value
-        params.append(behind.quant)
-    return params
+    def __init__(self, path: Path, graph: Graph) -> None:
+        self.runtime = self.shipped = LiteRT(path)
+        self.storage = Storage(graph)
+        self.feed, self.fetch = self.storage.feed, self.storage.fetch
+        self._path, self._graph = path, graph
+        self._interpreter = Interpreter(graph)
 
+    def integer_rows(self, sample: Sequence[Tensor], results: Sequence[Tensor]) -> Iterator[CodesRow]:
+        """Free-running: every output's codes from the interpreter and from the file."""
+        expected = self._interpreter.run(codes_in(self._graph, sample))
+        rows = zip(self._graph.output_names, output_params(self._graph), expected, results, strict=True)
+        for name, params, ours, theirs in rows:
+            if params is not None:
+                yield name, codes(ours, params), codes(theirs, params)
 
-def codes(tensor: Tensor, params: QuantParams) -> Tensor:
-    """Output codes: as given, or recovered from dequantised floats (exact: scale times an integer below 2^9)."""
-    return torch.round(tensor / params.scale[0]) + params.zero_point if tensor.is_floating_point() else tensor
+    def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
+        """What the file says about itself, how XNNPACK cuts it, and where a shipped one spends its time."""
+        cut = self.runtime.partitions()
+        outside = Counter(op.name for op in cut.undelegated)
+        update: dict[str, object] = {"partitions": cut.count}
+        shares: Mapping[str, float] = {}
+        if shipped:
+            timed = profile(self._path, feed, runs=PROFILE_RUNS)
+            if isinstance(timed, NoProfile):
+                update["profile_note"] = timed.reason
+            else:
+                shares = timed.by_name(delegated=False)
+                counts = Counter(op.name for op in timed.ops)
+                slowest = list(timed.by_name().items())[:TOP_OPS]
+                update["outside_share"] = timed.outside
+                update["top_ops"] = tuple(OpTime(op=op, count=counts[op], share=share) for op, share in slowest)
+        update["outside_delegate"] = tuple(
+            OutsideDelegate(op=op, count=count, share=shares.get(op)) for op, count in sorted(outside.items())
+        )
+        return file_facts(self._path, precision, islands).model_copy(update=update)
 
-
-def reals(tensor: Tensor, params: QuantParams | None) -> Tensor:
-    """Output values in float32, whatever the file gives."""
-    return tensor if tensor.is_floating_point() or params is None else params.dequantize(tensor)
+    def warnings(self, sample: Sequence[Tensor]) -> list[str]:
+        """None: XNNPACK's int8 is the interpreter's on every host."""
+        return []
 
 
 def file_facts(path: Path, precision: str, islands: Mapping[str, str]) -> FileFacts:

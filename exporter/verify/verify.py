@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from exporter.ir.graph import Graph
-from exporter.ir.run import Interpreter
 from exporter.recipe import Gates
-from exporter.verify import tflite
+from exporter.verify.codes import codes, output_params, reals
+from exporter.verify.files import open_file
 from exporter.verify.gates import judge
 from exporter.verify.latency import measure_latency
 from exporter.verify.parity import CodeMeter, SnrMeter
-from exporter.verify.results import FileFacts, OpTime, OutsideDelegate, Verification
-from exporter.verify.runtimes.litert import LiteRT
-from exporter.verify.runtimes.litert_profile import NoProfile, profile
+from exporter.verify.results import Verification
 
-PROFILE_RUNS = 5
 DROWNED = 6.0
 """SNR in dB below which an int8 output is called out: the error is half the signal or more."""
-TOP_OPS = 8
 
 
 @dataclass(frozen=True)
@@ -39,7 +33,7 @@ class Artifact:
     shipped: bool = True
 
 
-def verify_tflite(
+def verify(
     module: nn.Module,
     artifacts: Sequence[Artifact],
     samples: Iterable[Sequence[Tensor]],
@@ -53,31 +47,31 @@ def verify_tflite(
 
     `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors.
     """
-    runtimes = [LiteRT(a.path) for a in artifacts]
     comparisons = [_Comparison(a) for a in artifacts]
     done, sample = 0, None
     for done, sample in enumerate(samples, 1):
         reference = reference_outputs(module, sample)
-        for runtime, comparison in zip(runtimes, comparisons, strict=True):
-            comparison.add(sample, reference, comparison.storage.run(runtime, sample))
+        for comparison in comparisons:
+            comparison.add(sample, reference)
         progress(done)
     assert sample is not None
-    feeds = [c.storage.feed(sample) for c in comparisons]
-    each = list(zip(artifacts, runtimes, feeds, strict=True))
-    latency = tuple(measure_latency(artifact.precision, runtime, feed) for artifact, runtime, feed in each)
-    facts = tuple(_facts(artifact, runtime, feed, islands or {}) for artifact, runtime, feed in each)
+    feeds = [c.file.feed(sample) for c in comparisons]
+    each = list(zip(artifacts, comparisons, feeds, strict=True))
+    latency = tuple(measure_latency(artifact.precision, c.file.shipped, feed) for artifact, c, feed in each)
+    facts = tuple(c.file.facts(a.precision, feed, islands or {}, a.shipped) for a, c, feed in each)
     floats = next((c for c in comparisons if c.artifact.precision != "int8"), None)
     int8 = next((c for c in comparisons if c.artifact.precision == "int8"), None)
+    runtime = comparisons[0].file.runtime
     result = Verification(
-        runtime=f"{runtimes[0].runtime} ({runtimes[0].kernels})",
+        runtime=f"{runtime.runtime} ({runtime.kernels})",
         samples=done,
         samples_note=note,
         float_parity=tuple(m.result() for m in floats.snr) if floats else (),
-        integer_parity=tuple(m.result() for m in int8.codes if m is not None) if int8 else (),
+        integer_parity=tuple(m.result() for m in int8.codes.values()) if int8 else (),
         int8_snr=tuple(m.result() for m in int8.snr) if int8 else (),
         latency=latency,
         files=facts,
-        warnings=(*_dead_outputs(int8), *_drowned_outputs(int8)) if int8 else (),
+        warnings=(*_dead_outputs(int8), *_drowned_outputs(int8), *int8.file.warnings(sample)) if int8 else (),
     )
     return result.model_copy(update={"gates": judge(result, gates)})
 
@@ -90,37 +84,34 @@ def reference_outputs(module: nn.Module, sample: Sequence[Tensor]) -> list[Tenso
 
 
 class _Comparison:
-    """Meters for every output of one artifact."""
+    """Meters for every output of one artifact, and for the rows of its integer parity."""
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact, self.graph = artifact, artifact.graph
-        self.storage = tflite.Storage(artifact.graph)
-        self.params = tflite.output_params(artifact.graph)
+        self.file = open_file(artifact.path, artifact.graph)
+        self.params = output_params(artifact.graph)
         self.snr = [SnrMeter(name) for name in artifact.graph.output_names]
-        int8 = artifact.precision == "int8"
-        self.codes = [
-            CodeMeter(name) if int8 and p else None
-            for name, p in zip(artifact.graph.output_names, self.params, strict=True)
-        ]
-        self.interpreter = Interpreter(artifact.graph) if int8 else None
+        self.codes: dict[str, CodeMeter] = {}
+        self.seen: dict[str, set[int]] = {}
+        """The smallest and the largest code of each sample: one code alone means that the output never changed."""
 
-    def add(self, sample: Sequence[Tensor], reference: Sequence[Tensor], results: Sequence[Tensor]) -> None:
-        expected = self.interpreter.run(self._codes_in(sample)) if self.interpreter else [None] * len(results)
-        for i, (want, got, integer) in enumerate(zip(reference, results, expected, strict=True)):
-            params, meter = self.params[i], self.codes[i]
-            self.snr[i].add(want, tflite.reals(got, params))
-            if meter is not None and params is not None and integer is not None:
-                meter.add(tflite.codes(integer, params), tflite.codes(got, params))
-
-    def _codes_in(self, sample: Sequence[Tensor]) -> list[Tensor]:
-        return [v.quant.quantize(t) if v.quant else t for v, t in zip(self.graph.inputs, sample, strict=True)]
+    def add(self, sample: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
+        results = self.file.fetch(self.file.runtime.run(self.file.feed(sample)))
+        for meter, want, got, params in zip(self.snr, reference, results, self.params, strict=True):
+            meter.add(want, reals(got, params))
+            if params is not None:
+                ends = torch.aminmax(codes(got, params))
+                self.seen.setdefault(meter.output, set()).update(int(code) for code in ends)
+        if self.artifact.precision == "int8":
+            for name, expected, given in self.file.integer_rows(sample, results):
+                self.codes.setdefault(name, CodeMeter(name)).add(expected, given)
 
 
 def _dead_outputs(comparison: _Comparison) -> list[str]:
     return [
         f"output {name} has one code on every sample: it carries no information in int8"
-        for name, meter in zip(comparison.graph.output_names, comparison.codes, strict=True)
-        if meter is not None and len(meter.codes) < 2
+        for name, seen in comparison.seen.items()
+        if len(seen) < 2
     ]
 
 
@@ -132,25 +123,3 @@ def _drowned_outputs(comparison: _Comparison) -> list[str]:
         for row in rows
         if row.pooled is not None and row.pooled < DROWNED
     ]
-
-
-def _facts(artifact: Artifact, runtime: LiteRT, feed: Sequence[np.ndarray], islands: Mapping[str, str]) -> FileFacts:
-    facts = tflite.file_facts(artifact.path, artifact.precision, islands)
-    cut = runtime.partitions()
-    outside = Counter(op.name for op in cut.undelegated)
-    update: dict[str, object] = {"partitions": cut.count}
-    shares: Mapping[str, float] = {}
-    if artifact.shipped:
-        timed = profile(artifact.path, feed, runs=PROFILE_RUNS)
-        if isinstance(timed, NoProfile):
-            update["profile_note"] = timed.reason
-        else:
-            shares = timed.by_name(delegated=False)
-            counts = Counter(op.name for op in timed.ops)
-            slowest = list(timed.by_name().items())[:TOP_OPS]
-            update["outside_share"] = timed.outside
-            update["top_ops"] = tuple(OpTime(op=op, count=counts[op], share=share) for op, share in slowest)
-    update["outside_delegate"] = tuple(
-        OutsideDelegate(op=op, count=count, share=shares.get(op)) for op, count in sorted(outside.items())
-    )
-    return facts.model_copy(update=update)

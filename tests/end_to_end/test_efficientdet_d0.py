@@ -14,7 +14,7 @@ from exporter.quantize.data import default_samples_dir, load_samples
 from exporter.recipe import Gates, load_recipe
 from exporter.verify.results import Verification
 from exporter.verify.runtimes.litert_file import read_file
-from exporter.verify.verify import Artifact, verify_tflite
+from exporter.verify.verify import Artifact, verify
 
 pytestmark = pytest.mark.slow
 
@@ -34,14 +34,14 @@ def float32(exported: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> tup
     exported.target.write(exported.graph, path, exported._facts("float32"))
     photos = load_samples(default_samples_dir(), exported.recipe.preprocess, 16)
     artifact = Artifact(path, exported.graph, "float32")
-    return path, verify_tflite(exported.inputs.module, [artifact], photos.feeds(), Gates())
+    return path, verify(exported.inputs.module, [artifact], photos.feeds(), Gates())
 
 
 @pytest.fixture(scope="module")
 def int8(exported: Pipeline) -> Verification:
     photos = load_samples(default_samples_dir(), exported.recipe.preprocess, 8)
     artifact = Artifact(exported.file, exported.lowered, "int8")
-    return verify_tflite(exported.inputs.module, [artifact], photos.feeds(), Gates())
+    return verify(exported.inputs.module, [artifact], photos.feeds(), Gates())
 
 
 def test_float32_file_equals_pytorch_to_110_db_on_every_output_of_16_photos(

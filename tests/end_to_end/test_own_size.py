@@ -15,7 +15,7 @@ from exporter.pipeline import Pipeline
 from exporter.recipe import Gates, load_recipe
 from exporter.verify.results import Verification
 from exporter.verify.runtimes.litert_file import TFLiteFile, read_file
-from exporter.verify.verify import Artifact, verify_tflite
+from exporter.verify.verify import Artifact, verify
 
 pytestmark = pytest.mark.slow
 FLOAT_SNR = 100.0
@@ -48,7 +48,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     pipeline.target.write(pipeline.graph, float32, pipeline._facts("float32"))
     artifacts = [Artifact(pipeline.file, pipeline.lowered, "int8"), Artifact(float32, pipeline.graph, "float32")]
     inputs = pipeline.inputs
-    measured = verify_tflite(inputs.module, artifacts, inputs.held_out.feeds(), Gates())
+    measured = verify(inputs.module, artifacts, inputs.held_out.feeds(), Gates())
     return Run(MODELS[request.param], measured, read_file(pipeline.file))
 
 

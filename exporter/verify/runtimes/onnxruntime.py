@@ -18,7 +18,7 @@ import numpy as np
 
 from exporter.errors import DataError, RuntimeUnavailable, UnsupportedError
 from exporter.verify.runtimes.litert import TensorInfo, match
-from exporter.verify.runtimes.timing import Latency, measure
+from exporter.verify.runtimes.timing import Latency, measure, processor
 
 DTYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(uint8)": "uint8", "tensor(int64)": "int64",
           "tensor(int32)": "int32"}  # fmt: skip
@@ -30,16 +30,16 @@ class OnnxRuntime:
     lacks), RuntimeUnavailable (no onnxruntime installed).
     """
 
-    def __init__(self, path: Path, *, threads: int = 1, optimise: bool = True) -> None:
+    def __init__(self, source: Path | bytes, *, threads: int = 1, optimise: bool = True) -> None:
         module, self.runtime = load_runtime()
-        self.path, self.threads = Path(path), threads
+        self.threads = threads
         self.kernels = "optimised" if optimise else "optimiser off"
         options = module.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = ERRORS_ONLY
         levels = module.GraphOptimizationLevel
         options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
-        self._session = _open(module, self.path, options)
+        self._session = _open(module, source, options)
         self.inputs = tuple(_info(node) for node in self._session.get_inputs())
         self.outputs = tuple(_info(node) for node in self._session.get_outputs())
 
@@ -69,16 +69,24 @@ def load_runtime() -> tuple[ModuleType, str]:
         ) from error
 
 
-def _open(module: ModuleType, path: Path, options: Any) -> Any:
-    if not path.is_file():
-        raise DataError(f"there is no file {path}")
+def multiplies_in_16_bits() -> bool:
+    """Whether this host's int8 kernels add pairs of 8-bit products in 16 bits: x86 without VNNI."""
+    cpu = processor()
+    return "x86" in cpu and "vnni" not in cpu
+
+
+def _open(module: ModuleType, source: Path | bytes, options: Any) -> Any:
+    name = "the model" if isinstance(source, bytes) else str(source)
+    if isinstance(source, Path) and not source.is_file():
+        raise DataError(f"there is no file {source}")
     try:
-        return module.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        given = source if isinstance(source, bytes) else str(source)
+        return module.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own classes share no other base
         why = " ".join(str(error).split())
         if "NOT_IMPLEMENTED" in why:
-            raise UnsupportedError(f"onnxruntime cannot run {path}", why=why) from error
-        raise DataError(f"{path} is not an ONNX model that onnxruntime can read", why=why) from error
+            raise UnsupportedError(f"onnxruntime cannot run {name}", why=why) from error
+        raise DataError(f"{name} is not an ONNX model that onnxruntime can read", why=why) from error
 
 
 def _info(node: Any) -> TensorInfo:

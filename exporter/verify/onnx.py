@@ -1,0 +1,163 @@
+"""A .onnx file next to the graph it was written from, on onnxruntime."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from exporter.ir.graph import Graph
+from exporter.ir.run import Interpreter
+from exporter.verify.codes import CodesRow, codes_in, output_params, reals
+from exporter.verify.parity import SnrMeter
+from exporter.verify.results import FileFacts, FloatOp
+from exporter.verify.runtimes.onnxruntime import OnnxRuntime, multiplies_in_16_bits
+
+QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
+BESIDE = QDQ | {"Cast"}
+"""Operators that do not compute: pairs, and casts of constants that are stored in float16."""
+GIVEN = "/given"
+
+
+class OpenONNX:
+    """A .onnx file on onnxruntime. An int8 one runs without the optimiser: in float between its QDQ pairs, which is
+    sound on every host.
+    """
+
+    def __init__(self, path: Path, graph: Graph) -> None:
+        self._path, self._graph = path, graph
+        self.runtime, self.shipped = open_sound(path), OnnxRuntime(path)
+        self._interpreter = Interpreter(graph)
+        self._forced = False
+
+    def feed(self, sample: Sequence[Tensor]) -> list[np.ndarray]:
+        """As the graph has them: ONNX keeps PyTorch's axis order."""
+        return [tensor.contiguous().numpy() for tensor in codes_in(self._graph, sample)]
+
+    def fetch(self, results: Mapping[str, np.ndarray]) -> list[Tensor]:
+        """The outputs in the graph's order."""
+        return [torch.from_numpy(np.asarray(results[name])) for name in self._graph.output_names]
+
+    def integer_rows(self, sample: Sequence[Tensor], results: Sequence[Tensor]) -> Iterator[CodesRow]:
+        """Teacher-forced: the file cut at its codes, every op on the interpreter's operands, one row a kind of op.
+
+        Between the pairs onnxruntime computes in float and rounds halves to even; in a free run one tie decided
+        otherwise flips many codes behind it. The first sample alone: it costs as much as ten inferences.
+        """
+        if self._forced:
+            return
+        seen: dict[str, Tensor] = {}
+        self._interpreter.run(codes_in(self._graph, sample), tap=lambda v, codes: seen.update({v.name: codes}))
+        self._forced = True
+        runtime = OnnxRuntime(cut_at_codes(onnx.load(self._path)), optimise=False)
+        outputs = zip(self._graph.outputs, self._graph.output_names, strict=True)
+        names = {value.name: name for value, name in outputs if value.producer is not None}
+        given = {names.get(name, name): codes.contiguous().numpy() for name, codes in seen.items()}
+        got = runtime.run({i.name: given[i.name.removesuffix(GIVEN)] for i in runtime.inputs})
+        kinds = Counter(node.op.name for node in self._graph.nodes if node.outputs[0].quant)
+        for node in self._graph.nodes:
+            if node.outputs[0].quant:
+                name, kind = names.get(node.output.name, node.output.name), node.op.name
+                yield f"{kind} x{kinds[kind]}, op by op", seen[node.output.name], torch.from_numpy(got[name])
+
+    def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
+        """An op counts as integer when its pairs surround it and it is not one of the declared float islands."""
+        content = self._path.read_bytes()
+        model = onnx.load_from_string(content)
+        kinds = Counter(node.op_type for node in model.graph.node)
+        computing = [node for node in model.graph.node if node.op_type not in BESIDE]
+        floats: dict[str, FloatOp] = {}
+        if precision == "int8":
+            for node in _outside_pairs(model, computing):
+                name = node.output[0]
+                floats[name] = FloatOp(op=node.op_type, where=name, reason="reads a float that no pair gives")
+            for op in self._graph.nodes:
+                if (name := op.outputs[0].name) in islands:
+                    floats[name] = FloatOp(op=op.op.name, where=name, reason=islands[name])
+        opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+        return FileFacts(
+            path=self._path.name,
+            precision=precision,
+            size_bytes=len(content),
+            sha256=hashlib.sha256(content).hexdigest(),
+            ops=dict(sorted(kinds.items())),
+            integer_ops=len(computing) - len(floats) if precision == "int8" else 0,
+            border_ops=sum(kinds[kind] for kind in QDQ),
+            float_ops=tuple(floats.values()),
+            transposes=kinds["Transpose"],
+            minimum_runtime=f"opset {opset}, onnxruntime 1.17.0",
+        )
+
+    def warnings(self, sample: Sequence[Tensor]) -> list[str]:
+        """Where the optimiser's integer kernels change the result of an int8 file on this host."""
+        if self.runtime.kernels == self.shipped.kernels or not multiplies_in_16_bits():
+            return []
+        feed = self.feed(sample)
+        losses = {}
+        rows = zip(
+            self._graph.output_names,
+            output_params(self._graph),
+            self.fetch(self.runtime.run(feed)),
+            self.fetch(self.shipped.run(feed)),
+            strict=True,
+        )
+        for name, params, sound, fast in rows:
+            meter = SnrMeter(name)
+            meter.add(reals(sound, params), reals(fast, params))
+            losses[name] = meter.result().pooled
+        worst = min((loss for loss in losses.values() if loss is not None), default=None)
+        if worst is None:
+            return []
+        said = (
+            f"onnxruntime's optimised int8 kernels keep {worst:.1f} dB of what the same file gives without them: this "
+            "processor has no VNNI, and without it they add pairs of products in 16 bits, which saturate. ARM and "
+            "newer x86 processors do not. Every int8 figure here but the latency is without the optimiser"
+        )
+        return [said]
+
+
+def open_sound(path: Path) -> OnnxRuntime:
+    """The file on arithmetic that is right on every host: an int8 one without the optimiser."""
+    runtime = OnnxRuntime(path)
+    quantised = any(node.op_type in QDQ for node in onnx.load(path, load_external_data=False).graph.node)
+    return OnnxRuntime(path, optimise=False) if quantised else runtime
+
+
+def cut_at_codes(model: Any) -> bytes:
+    """The model with every DequantizeLinear of an activation reading a new input, and every code an output."""
+    graph = model.graph
+    fixed = {tensor.name for tensor in graph.initializer}
+    made = [node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"]
+    shapes = {info.name: info.type for info in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    shapes |= {info.name: info.type for info in [*graph.input, *graph.output]}
+    declared = {info.name for info in graph.output}
+    added: set[str] = set()
+    for node in graph.node:
+        codes = node.input[0]
+        if node.op_type != "DequantizeLinear" or codes in fixed or codes not in made:
+            continue
+        node.input[0] = codes + GIVEN
+        if codes not in added:
+            added.add(codes)
+            entry = graph.input.add(name=codes + GIVEN)
+            entry.type.CopyFrom(shapes[codes])
+    for codes in made:
+        if codes not in declared:
+            graph.output.add(name=codes).type.CopyFrom(shapes[codes])
+    return bytes(model.SerializeToString())
+
+
+def _outside_pairs(model: Any, computing: Sequence[Any]) -> Iterator[Any]:
+    """Operators that read the model's own float input, which quantised ones never do, or what such a one computed."""
+    floats = {info.name for info in model.graph.input}
+    for node in computing:
+        if floats & set(node.input):
+            floats.add(node.output[0])
+            yield node

@@ -26,27 +26,36 @@ def catalogue() -> list[dict[str, Any]]:
 
 
 def print_catalogue(console: Console) -> None:
-    """One table a task, narrow enough for 80 columns; the JSON says more."""
+    """One table a task and data set, narrow enough for 80 columns; the JSON says more."""
     entries = catalogue()
     models = sum(entry["name"] == entry["model"] for entry in entries)
     recipes = sum(entry["recipe"] for entry in entries)
     title = f"{figures.plural(models, 'model')}, {figures.plural(recipes, 'recipe')} (*)"
-    tasks = dict.fromkeys(entry["task"] for entry in entries)
-    tables = [_table(task, [entry for entry in entries if entry["task"] == task]) for task in tasks]
+    tables = [_table(*heads, listed) for heads, listed in _by_data(entries).items()]
     print_sheet(console, title, *tables, (Fact("weights", "names for --weights; every model also takes a FILE"),))
 
 
-def _table(task: str, entries: list[dict[str, Any]]) -> Table:
-    """Accuracy is headed by the data set where all of them share one."""
-    measures = [_measure(entry["accuracy"]) for entry in entries]
-    sets = {data for _, data in measures if data}
-    shared = sets.pop() if len(sets) == 1 else ""
+def _by_data(entries: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Task and data set -> entries. A model without a published figure is listed with the ones before it."""
+    current: dict[str, str] = {}
+    for entry in entries:  # those before a task's first figure: with the ones behind them
+        current[entry["task"]] = current.get(entry["task"]) or _measure(entry["accuracy"])[1]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in entries:
+        task = entry["task"]
+        current[task] = _measure(entry["accuracy"])[1] or current[task]
+        groups.setdefault((task, current[task]), []).append(entry)
+    tasks = list(current)
+    return dict(sorted(groups.items(), key=lambda group: tasks.index(group[0][0])))
+
+
+def _table(task: str, data: str, entries: list[dict[str, Any]]) -> Table:
     columns = (
         Column(task, numeric=False),
         Column("input"),
         Column("params"),
         Column("MACs"),
-        Column(shared or "accuracy", numeric=False),
+        Column(data or "accuracy", numeric=False),
         Column("weights", numeric=False),
     )
     rows = tuple(
@@ -55,10 +64,10 @@ def _table(task: str, entries: list[dict[str, Any]]) -> Table:
             _size(*entry["input_size"]),
             figures.large(entry["parameters"]),
             figures.large(round(entry["gmacs"] * 1e9)),
-            (figure if shared else f"{figure} {data}".strip()) or figures.ABSENT,
+            _measure(entry["accuracy"])[0] or figures.ABSENT,
             ", ".join(entry["weights"]) or "none",
         )
-        for entry, (figure, data) in zip(entries, measures, strict=True)
+        for entry in entries
     )
     return Table(task, columns, rows)
 

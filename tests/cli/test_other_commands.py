@@ -12,6 +12,7 @@ import pytest
 from command import edge_export, spawn
 from refusals import refused
 
+from exporter.build import list_models
 from exporter.bundle import sha256
 
 
@@ -171,7 +172,11 @@ def test_inspect_refuses_what_is_no_model(desk, shelf, make, said):
 def test_list_has_every_model_on_a_line_of_80_columns(desk):
     done = edge_export("list", cwd=desk, environment={"COLUMNS": "80"})
     assert (done.code, done.err) == (0, "")
-    line = next(line for line in done.out.splitlines() if line.startswith("tf_efficientdet_d0*"))
+    lines = done.out.splitlines()
+    for info in list_models():
+        (line,) = (line for line in lines if line.replace("*", " ").split()[:1] == [info.name])
+        assert line.rstrip().endswith(", ".join(info.checkpoints) or "none"), line
+    line = next(line for line in lines if line.startswith("tf_efficientdet_d0*"))
     assert line.split() == [
         "tf_efficientdet_d0*",
         "512",
@@ -187,8 +192,6 @@ def test_list_has_every_model_on_a_line_of_80_columns(desk):
 
 
 def test_list_as_json_is_the_registry(desk):
-    from exporter.build import list_models
-
     entries = edge_export("list", "--json", cwd=desk).json
     assert [entry["name"] for entry in entries if entry["name"] == entry["model"]] == [m.name for m in list_models()]
     d0 = next(entry for entry in entries if entry["name"] == "efficientdet_d0")

@@ -94,7 +94,7 @@ def _meaning(name: str) -> str:
 def _captured() -> Iterator[str]:
     """The ATen names, wrapped."""
     yield from ("## What capture understands", "")
-    yield "ATen ops, in place or not. A call whose arguments cannot be expressed is refused with its line and the reason."
+    yield "ATen ops, in place or not. A call whose arguments cannot be expressed is refused with its line and the why."
     yield ""
     yield ", ".join(f"`{name}`" for name in sorted(ATEN))
     yield ""

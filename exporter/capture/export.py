@@ -163,7 +163,7 @@ class _Translator:
             base, index = node.args
             assert isinstance(base, fx.Node)
             self.env[node] = self.env[base][index]
-            if self.env[node] is None:
+            if self.env[node] is None and node.users:
                 self.offenders.append(f"{_name(base):<14} {source_of(base)}  only its first result is supported")
                 self.env[node] = self._stand_in(node)
             return

@@ -97,7 +97,7 @@ def symmetric(padding: Pads) -> bool:
     return padding[0] == padding[1] and padding[2] == padding[3]
 
 
-def _padded(x: Tensor, padding: Pads, value: float = 0.0) -> Tensor:
+def _padded(x: Tensor, padding: Ints, value: float = 0.0) -> Tensor:
     top, bottom, left, right = padding
     return F.pad(x, (left, right, top, bottom), value=value)
 
@@ -121,6 +121,17 @@ def conv2d(
     else:
         y = F.conv2d(_padded(x, padding), weight, bias, stride, 0, dilation, groups)
     return ACTIVATIONS[activation](y)
+
+
+@op(Scale.FREE, Layout.BOUND, data_inputs=1)
+def conv_transpose2d(
+    x: Tensor, weight: Tensor, bias: Tensor, *, stride: Pair, padding: Pads, activation: str
+) -> Tensor:
+    """x [N,I,H,W], weight [O,I,kh,kw], bias [O]. `padding` is cut from the full result of (H - 1) * stride + kh rows;
+    where it is negative, rows of zeros (and the bias) are added.
+    """
+    y = _padded(F.conv_transpose2d(x, weight.transpose(0, 1), stride=stride), tuple(-p for p in padding))
+    return ACTIVATIONS[activation](y + bias.reshape(-1, 1, 1))
 
 
 @op(Scale.FREE, Layout.BREAKING, data_inputs=1)
@@ -253,6 +264,12 @@ def gelu(x: Tensor, *, approximate: str) -> Tensor:
 
 
 @op(Scale.FREE, Layout.TRANSPARENT)
+def elu(x: Tensor) -> Tensor:
+    """x where positive, else exp(x) - 1."""
+    return F.elu(x)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
 def hard_swish(x: Tensor) -> Tensor:
     """x * relu6(x + 3) / 6. Quantize expands it."""
     return F.hardswish(x)
@@ -302,6 +319,31 @@ def resize_nearest(x: Tensor, *, size: Pair) -> Tensor:
 def resize_bilinear(x: Tensor, *, size: Pair, align_corners: bool) -> Tensor:
     """Bilinear; without `align_corners` pixel centres are at half integers."""
     return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+
+
+@op(Scale.SAME, Layout.BOUND)
+def depth_to_space(x: Tensor, *, block: int) -> Tensor:
+    """[N, b*b*C, H, W] -> [N, C, b*H, b*W]: pixel (h*b + i, w*b + j) comes from channels (i*b + j)*C and on.
+
+    TFLite's and ONNX's (DCR) order; torch's pixel_shuffle has the channels as C*b*b.
+    """
+    n, channels, h, w = x.shape
+    parts = x.reshape(n, block, block, channels // block**2, h, w)
+    return parts.permute(0, 3, 4, 1, 5, 2).reshape(n, channels // block**2, h * block, w * block)
+
+
+@op(Scale.SAME, Layout.BOUND)
+def space_to_depth(x: Tensor, *, block: int) -> Tensor:
+    """The inverse of `depth_to_space`."""
+    n, channels, h, w = x.shape
+    parts = x.reshape(n, channels, h // block, block, w // block, block)
+    return parts.permute(0, 3, 5, 1, 2, 4).reshape(n, channels * block**2, h // block, w // block)
+
+
+@op(Scale.SAME, Layout.TRANSPARENT)
+def amax(x: Tensor, *, dims: Ints, keepdim: bool) -> Tensor:
+    """The largest element over `dims`."""
+    return x.amax(dims, keepdim)
 
 
 # --- shape ------------------------------------------------------------------------------------------------------------

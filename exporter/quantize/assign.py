@@ -29,6 +29,8 @@ MOST_JOINED = 16.0
 """Ranges further apart than this may not share one quantised tensor (DESIGN.md §3, trap 9)."""
 MOST_RESCALED = 255.0
 """Largest product of input scales per output scale: the runtime's factor must stay below 256."""
+PRODUCTS = ("conv2d", "conv_transpose2d", "linear", "matmul", "mul")
+"""Ops whose accumulators have the product of their operands' scales."""
 NOT_RESCALED = ("exp", "rsqrt", "sqrt")
 """Ops whose kernels go through the real value: no factor between scales."""
 LEVELS = 255
@@ -260,7 +262,7 @@ def _widen(graph: Graph, plan: Plan, groups: list[list[Value]]) -> None:
         if node.op.scale is not Scale.FREE or node.op.name in NOT_RESCALED:
             continue
         scales = [max(plan[v.name].scale) for v in node.inputs if v.name in plan]
-        factor = math.prod(scales) if node.op.name in ("conv2d", "linear", "matmul", "mul") else max(scales)
+        factor = math.prod(scales) if node.op.name in PRODUCTS else max(scales)
         params = plan[node.output.name]
         if factor >= MOST_RESCALED * params.scale[0]:
             wider = QuantParams((fp16_grid(factor / MOST_RESCALED, up=True),), params.zero_point)

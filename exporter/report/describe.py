@@ -43,7 +43,9 @@ def describe(run: Pipeline) -> Report:
 def multiply_accumulates(graph: Graph) -> int:
     """Of the convolutions and linear layers in one inference."""
     weighted = [n for n in graph.nodes if n.op.name in ("conv2d", "linear")]
-    return sum(node.output.numel * (node.inputs[1].numel // node.inputs[1].shape[0]) for node in weighted)
+    macs = sum(node.output.numel * (node.inputs[1].numel // node.inputs[1].shape[0]) for node in weighted)
+    transposed = [n for n in graph.nodes if n.op.name == "conv_transpose2d"]
+    return macs + sum(node.inputs[0].numel * (node.inputs[1].numel // node.inputs[1].shape[1]) for node in transposed)
 
 
 def versions() -> dict[str, str]:

@@ -52,14 +52,14 @@ def _alike(first: Affine, second: Affine) -> bool:
 
 def _absorbs(conv: Node, affine: Affine) -> bool:
     """Whether output channels of `conv` are what the affine step scales."""
-    if conv.op.name not in ("conv2d", "linear") or conv.attrs["activation"] != "none":
+    if conv.op.name not in ("conv2d", "conv_transpose2d", "linear") or conv.attrs["activation"] != "none":
         return False
     return affine.scalar is not None or affine.dim == _channels(conv)
 
 
 def _channels(conv: Node) -> int:
     """The dim of channels in the input and the output: 1, or the last of a linear layer's."""
-    return 1 if conv.op.name == "conv2d" else len(conv.output.shape) - 1
+    return 1 if len(conv.inputs[1].shape) == 4 else len(conv.output.shape) - 1
 
 
 def _merge(graph: Graph, first: Affine, second: Affine) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from exporter.ir.graph import Graph
 
-FUSING = frozenset({"conv2d", "linear", "add", "sub", "mul"})
+FUSING = frozenset({"conv2d", "conv_transpose2d", "linear", "add", "sub", "mul"})
 
 
 def fuse_activations(graph: Graph) -> None:

@@ -56,7 +56,7 @@ def _path_up(graph: Graph, value: Value, factor: float) -> list[Node]:
 def _starts_at_convolution(graph: Graph, value: Value) -> bool:
     """Whether the chain of mul and add per channel above `value` starts at a convolution of its own."""
     while graph.only_consumer(value) is not None and value.producer is not None:
-        if value.producer.op.name in ("conv2d", "linear"):
+        if value.producer.op.name in ("conv2d", "conv_transpose2d", "linear"):
             return True
         affine = read_affine(value.producer)
         if affine is None:

@@ -21,6 +21,8 @@ CASES = [
     pytest.param(nn.MaxPool2d(13, 1, 6), (1, 3, 8, 8), ["MAX_POOL_2D"], id="spp-13-larger-than-the-image"),
     pytest.param(nn.MaxPool2d(3, 2, ceil_mode=True), (1, 3, 8, 8), ["MAX_POOL_2D"], id="ceil"),
     pytest.param(nn.MaxPool2d(2, 2, ceil_mode=True), (1, 3, 9, 8), ["MAX_POOL_2D"], id="ceil-odd-height"),
+    pytest.param(nn.AdaptiveMaxPool2d(4), (1, 3, 8, 8), ["MAX_POOL_2D"], id="adaptive-whole-ratio"),
+    pytest.param(nn.AdaptiveMaxPool2d(3), (1, 3, 7, 7), ["MAX_POOL_2D"], id="adaptive-overlapping"),
     pytest.param(nn.MaxPool2d((3, 1), (2, 1), (1, 0)), (1, 3, 8, 5), [*BORDER, "MAX_POOL_2D"], id="rectangular"),
     pytest.param(nn.MaxPool2d(1, 2), (1, 3, 8, 8), ["MAX_POOL_2D"], id="1x1-stride-2"),
     pytest.param(nn.MaxPool2d(3, 2, 1), (2, 3, 9, 8), ["SLICE", *BORDER, *BORDER, "MAX_POOL_2D"], id="batch-2"),

@@ -2,10 +2,20 @@
 schema's. An op that existing ops can express needs nothing but a function here.
 """
 
-from exporter.capture.aten import arithmetic, attention, axes, detection, norms, shape, windows
+from exporter.capture.aten import (
+    arithmetic,
+    attention,
+    axes,
+    convolutions,
+    detection,
+    norms,
+    resampling,
+    shape,
+    windows,
+)
 from exporter.capture.aten.table import ATEN, NOISE, Builder, Unsupported
 
 __all__ = [
-    "ATEN", "NOISE", "Builder", "Unsupported", "arithmetic", "attention", "axes", "detection", "norms", "shape",
-    "windows",
+    "ATEN", "NOISE", "Builder", "Unsupported", "arithmetic", "attention", "axes", "convolutions", "detection",
+    "norms", "resampling", "shape", "windows",
 ]  # fmt: skip

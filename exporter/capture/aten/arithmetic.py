@@ -5,43 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, pair, refuse_other_dtype, require_batch
+from exporter.capture.aten.shape import chunk
+from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, refuse_other_dtype, require_constants
 from exporter.ir.graph import Value
 
 
 # --- linear algebra ---------------------------------------------------------------------------------------------------
-@aten("conv2d")
-def conv2d(
-    b: Builder, x: Value, weight: Value, bias: Value | None = None,
-    stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
-) -> Value:  # fmt: skip
-    """Padding `same` is torch's: the larger half at the end."""
-    require_batch(x)
-    require_constants(weight, bias)
-    k, d = weight.shape[2:], pair(dilation)
-    if isinstance(padding, str):
-        total = [d[i] * (k[i] - 1) if padding == "same" else 0 for i in (0, 1)]
-        pads = (total[0] // 2, total[0] - total[0] // 2, total[1] // 2, total[1] - total[1] // 2)
-    else:
-        ph, pw = pair(padding)
-        pads = (ph, ph, pw, pw)
-    bias = bias or b.absent(0.0, weight)
-    return b.emit(
-        "conv2d", x, weight, bias, stride=pair(stride), padding=pads, dilation=d, groups=groups, activation="none"
-    )  # fmt: skip
-
-
-@aten("convolution")
-def convolution(
-    b: Builder, x: Value, weight: Value, bias: Value | None, stride: Any, padding: Any, dilation: Any,
-    transposed: bool, output_padding: Any, groups: int,
-) -> Value:  # fmt: skip
-    """The decomposed spelling."""
-    if transposed or len(weight.shape) != 4:
-        raise Unsupported("only 2-D convolutions that are not transposed")
-    return conv2d(b, x, weight, bias, stride, padding, dilation, groups)
-
-
 @aten("linear")
 def linear(b: Builder, x: Value, weight: Value, bias: Value | None = None) -> Value:
     require_constants(weight, bias)
@@ -55,12 +24,6 @@ def addmm(b: Builder, bias: Value, x: Value, weight: Value, beta: float = 1, alp
     if len(bias.shape) != 1 or bias.shape[0] != weight.shape[1]:
         raise Unsupported(f"a bias of shape {list(bias.shape)}: only one number per column")
     return linear(b, x, b.constant(weight.const.t().contiguous()), bias)
-
-
-def require_constants(weight: Value | None, bias: Value | None) -> None:
-    for role, value in (("weight", weight), ("bias", bias)):
-        if value is not None and value.const is None:
-            raise Unsupported(f"the {role} is computed from the input")
 
 
 @aten("batch_norm")
@@ -162,6 +125,30 @@ def _plain(name: str) -> None:
 
 for _name in ("exp", "relu", "relu6", "rsqrt", "sigmoid", "silu", "sqrt", "tanh"):
     _plain(_name)
+
+
+@aten("elu")
+def elu(b: Builder, x: Value, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Value:
+    if (alpha, scale, input_scale) != (1, 1, 1):
+        raise Unsupported(f"alpha={alpha:g}, scale={scale:g}, input_scale={input_scale:g}: only 1")
+    return b.emit("elu", x)
+
+
+@aten("prelu")
+def prelu(b: Builder, x: Value, weight: Value) -> Value:
+    """One slope is a leaky ReLU; one per channel is max(x, 0) + slope * min(x, 0)."""
+    require_constants(weight, None)
+    assert weight.const is not None
+    if weight.numel == 1:
+        return leaky_relu(b, x, float(weight.const))
+    slopes = b.constant(weight.const.reshape(-1, *[1] * (len(x.shape) - 2)))
+    return add(b, b.emit("relu", x), mul(b, clamp(b, x, None, 0.0), slopes))
+
+
+@aten("glu")
+def glu(b: Builder, x: Value, dim: int = -1) -> Value:
+    half, gate = chunk(b, x, 2, dim)
+    return mul(b, half, b.emit("sigmoid", gate))
 
 
 @aten("hardswish")

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from exporter.capture.aten.arithmetic import add, mul, require_constants, sub
+from exporter.capture.aten.arithmetic import add, mul, sub
 from exporter.capture.aten.shape import view
-from exporter.capture.aten.table import Builder, Unsupported, aten, refuse_other_dtype
+from exporter.capture.aten.table import Builder, Unsupported, aten, refuse_other_dtype, require_constants
 from exporter.capture.aten.windows import mean
 from exporter.ir.graph import Value
 

@@ -122,13 +122,61 @@ def pad(b: Builder, x: Value, widths: Sequence[int], mode: Any = "constant", val
     """`constant_pad_nd` has its value where `pad` has the mode."""
     if not isinstance(mode, str):
         mode, value = "constant", mode
-    if mode != "constant" or min(widths) < 0:
-        raise Unsupported(f"mode {mode!r} or negative widths: only constant padding")
     rank = len(x.shape)
     before, after = [0] * rank, [0] * rank
     for i in range(len(widths) // 2):
         before[rank - 1 - i], after[rank - 1 - i] = widths[2 * i], widths[2 * i + 1]
-    return b.emit("pad", x, before=tuple(before), after=tuple(after), value=float(value or 0.0))
+    for dim in range(rank):
+        if before[dim] < 0 or after[dim] < 0:  # torch's way to crop
+            x = slice_(b, x, dim, max(-before[dim], 0), x.shape[dim] - max(-after[dim], 0))
+    before, after = [max(n, 0) for n in before], [max(n, 0) for n in after]
+    if mode == "constant":
+        return b.emit("pad", x, before=tuple(before), after=tuple(after), value=float(value or 0.0))
+    if mode not in ("reflect", "replicate"):
+        raise Unsupported(f"mode {mode!r}")
+    for dim in range(rank):
+        x = _bordered(b, x, dim, before[dim], after[dim], mode)
+    return x
+
+
+def _bordered(b: Builder, x: Value, dim: int, before: int, after: int, mode: str) -> Value:
+    """The tensor between slices of its own: mirrored at the edge, or the edge repeated."""
+    last = x.shape[dim] - 1
+    first_part = [i if mode == "reflect" else 0 for i in range(before, 0, -1)]
+    last_part = [last - i if mode == "reflect" else last for i in range(1, after + 1)]
+    parts = [[slice_(b, x, dim, i, i + 1) for i in part] for part in (first_part, last_part)]
+    return cat(b, [*parts[0], x, *parts[1]], dim)
+
+
+@aten("reflection_pad1d", "reflection_pad2d")
+def reflection_pad(b: Builder, x: Value, widths: Sequence[int]) -> Value:
+    return pad(b, x, widths, "reflect")
+
+
+@aten("replication_pad1d", "replication_pad2d")
+def replication_pad(b: Builder, x: Value, widths: Sequence[int]) -> Value:
+    return pad(b, x, widths, "replicate")
+
+
+@aten("zeros_like", "new_zeros")
+def zeros_like(b: Builder, x: Value, size: Sequence[int] | None = None, **_: Any) -> Value:
+    return full_like(b, x, 0.0, size)
+
+
+@aten("ones_like", "new_ones")
+def ones_like(b: Builder, x: Value, size: Sequence[int] | None = None, **_: Any) -> Value:
+    return full_like(b, x, 1.0, size)
+
+
+@aten("full_like")
+def full_like(b: Builder, x: Value, value: float, size: Sequence[int] | None = None, **_: Any) -> Value:
+    """A constant: shapes are static."""
+    return b.constant(torch.full(tuple(x.shape if size is None else size), float(value)))
+
+
+@aten("new_full")
+def new_full(b: Builder, x: Value, size: Sequence[int], value: float, **_: Any) -> Value:
+    return full_like(b, x, value, size)
 
 
 @aten("slice_scatter")

@@ -97,6 +97,12 @@ def require_batch(x: Value) -> None:
         raise Unsupported(f"an input of rank {len(x.shape)}: only [N, C, H, W]")
 
 
+def require_constants(weight: Value | None, bias: Value | None) -> None:
+    for role, value in (("weight", weight), ("bias", bias)):
+        if value is not None and value.const is None:
+            raise Unsupported(f"the {role} is computed from the input")
+
+
 def pair(x: int | Sequence[int]) -> tuple[int, int]:
     if isinstance(x, int):
         return x, x

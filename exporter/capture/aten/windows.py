@@ -1,13 +1,12 @@
-"""Windows, reductions and resampling."""
+"""Pools and reductions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-
 from exporter.capture.aten.arithmetic import mul
+from exporter.capture.aten.shape import slice_
 from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, pair, refuse_other_dtype, require_batch
 from exporter.ir.graph import Value
 from exporter.ir.ops import Pads, Pair
@@ -90,15 +89,57 @@ def _average(b: Builder, x: Value, kernel: Pair, stride: Pair, padding: Pads) ->
 
 @aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")
 def adaptive_avg_pool2d(b: Builder, x: Value, output_size: Any) -> Value:
-    """To 1x1 it is a mean; whole ratios are an ordinary average pool (DESIGN.md §3, trap 6)."""
-    require_batch(x)
-    out = tuple(o if o is not None else n for o, n in zip(pair(output_size), x.shape[-2:], strict=True))
+    """To 1x1 it is a mean (DESIGN.md §3, trap 6)."""
+    out = _adaptive_size(x, output_size)
     if out == (1, 1):
         return b.emit("mean", x, dims=(2, 3), keepdim=True)
-    ratio = (x.shape[-2] // out[0], x.shape[-1] // out[1])
-    if (out[0] * ratio[0], out[1] * ratio[1]) != tuple(x.shape[-2:]):
-        raise Unsupported(f"{list(x.shape[-2:])} to {list(out)} is not a whole ratio")
-    return _average(b, x, ratio, ratio, NO_PADS)
+    return _adaptive(b, x, out, lambda x, kernel, stride: _average(b, x, kernel, stride, NO_PADS))
+
+
+@aten("adaptive_max_pool2d")
+def adaptive_max_pool2d(b: Builder, x: Value, output_size: Any) -> list[Value | None]:
+    out = _adaptive_size(x, output_size)
+    if out == (1, 1):
+        return [b.emit("amax", x, dims=(2, 3), keepdim=True), None]
+
+    def pool(x: Value, kernel: Pair, stride: Pair) -> Value:
+        return b.emit("max_pool2d", x, kernel=kernel, stride=stride, padding=NO_PADS)
+
+    return [_adaptive(b, x, out, pool), None]
+
+
+def _adaptive_size(x: Value, output_size: Any) -> Pair:
+    require_batch(x)
+    rows, columns = pair(output_size)
+    return x.shape[2] if rows is None else rows, x.shape[3] if columns is None else columns
+
+
+def _adaptive(b: Builder, x: Value, out: Pair, pool: Callable[[Value, Pair, Pair], Value]) -> Value:
+    """An ordinary pool where all windows are alike, as whole ratios are and 7 to 3; else each window by itself."""
+    windows = [
+        [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+        for size, count in zip(x.shape[2:], out, strict=True)
+    ]
+    (kh, sh), (kw, sw) = (_alike(axis) or (0, 0) for axis in windows)
+    if kh and kw:
+        return pool(x, (kh, kw), (sh, sw))
+    for dim, axis in ((2, windows[0]), (3, windows[1])):
+        lone = (slice_(b, x, dim, start, end) for start, end in axis)
+        parts = [pool(part, size := _along(part, dim), size) for part in lone]
+        x = b.emit("concat", *parts, dim=dim)
+    return x
+
+
+def _alike(windows: list[Pair]) -> Pair | None:
+    """Kernel and stride of windows that are all as wide and as far apart as the first two."""
+    kernel = windows[0][1]
+    stride = windows[1][0] if len(windows) > 1 else kernel
+    alike = all((start, end) == (i * stride, i * stride + kernel) for i, (start, end) in enumerate(windows))
+    return (kernel, stride) if alike else None
+
+
+def _along(x: Value, dim: int) -> Pair:
+    return (x.shape[2], 1) if dim == 2 else (1, x.shape[3])
 
 
 @aten("mean")
@@ -115,33 +156,15 @@ def sum_(b: Builder, x: Value, dim: Any = None, keepdim: bool = False, dtype: An
     return mul(b, result, float(x.numel // result.numel))
 
 
-@aten("upsample_nearest2d")
-def upsample_nearest2d(b: Builder, x: Value, size: Any = None, scales: Any = None, *_: Any) -> Value:
-    target = _target_size(x, size, scales)
-    if scales is not None and not all(map(_samples_by_size, x.shape[2:], scales, target)):
-        raise Unsupported("a scale factor that samples other pixels than the ratio of the sizes: give the size instead")
-    return b.emit("resize_nearest", x, size=target)
+@aten("amax")
+def amax(b: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
+    dims = (dim,) if isinstance(dim, int) else tuple(dim) or tuple(range(len(x.shape)))
+    return b.emit("amax", x, dims=tuple(sorted(dim_of(d, x) for d in dims)), keepdim=keepdim)
 
 
-def _samples_by_size(size: int, scale: float, target: int) -> bool:
-    """Whether PyTorch, which samples by the factor where one is given, picks the same pixels as by the sizes."""
-    row = torch.arange(size, dtype=torch.float32).reshape(1, 1, size)
-    return torch.equal(F.interpolate(row, scale_factor=scale), F.interpolate(row, target))
-
-
-@aten("upsample_bilinear2d")
-def upsample_bilinear2d(b: Builder, x: Value, size: Any, align_corners: bool, scales: Any = None, *_: Any) -> Value:
-    target = _target_size(x, size, scales)
-    if (
-        not align_corners
-        and scales is not None
-        and any(n * s != t for n, s, t in zip(x.shape[2:], scales, target, strict=True))
-    ):
-        raise Unsupported("a scale factor that does not divide the size")
-    return b.emit("resize_bilinear", x, size=target, align_corners=align_corners)
-
-
-def _target_size(x: Value, size: Any, scales: Any) -> tuple[int, int]:
-    if size is not None:
-        return pair(size)
-    return int(x.shape[2] * scales[0]), int(x.shape[3] * scales[1])
+@aten("max")
+def max_(b: Builder, x: Value, dim: Any = None, keepdim: bool = False) -> Value | list[Value | None]:
+    """Of all elements, of two tensors, or along a dim: a reader of the indices fails at its own line."""
+    if isinstance(dim, Value):
+        return b.emit("maximum", x, dim)
+    return amax(b, x) if dim is None else [amax(b, x, dim, keepdim), None]

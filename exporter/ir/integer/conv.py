@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from exporter.ir import ops
 from exporter.ir.integer.elementwise import check_ratio
 from exporter.ir.integer.registry import Params, centred, integer, quantised, scale32, to_codes
 from exporter.ir.ops import Pads, Pair, symmetric
@@ -48,6 +49,27 @@ def conv2d(
     low, high = x_params.limits
     peak = max(high - x_params.zero_point, x_params.zero_point - low)
     acc = accumulate(x, weight, bias, peak, lambda x, w, b: F.conv2d(x, w, b, stride, pads, dilation, groups))
+    return to_codes(acc.mul_(torch.from_numpy(multiplier).reshape(-1, 1, 1)), out, activation)
+
+
+@integer
+def conv_transpose2d(
+    inputs: list[Tensor], params: Params, out: QuantParams, *, stride: Pair, padding: Pads, activation: str
+) -> Tensor:
+    """x int8 [N,I,H,W], weight int8 [O,I,kh,kw], bias int32 [O]: accumulated and rescaled as in `conv2d`.
+
+    Source: XNNPACK src/operators/deconvolution-nhwc.c, src/qs8-qc8w-igemm.
+    """
+    x, weight, bias = inputs
+    x_params, w_params = quantised(params[0]), quantised(params[1])
+    multiplier = scale32(x_params) * np.array(w_params.scale, np.float32) / scale32(out)
+    check_ratio(multiplier.max())
+
+    def conv(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        b = torch.zeros(len(w), dtype=w.dtype) if b is None else b
+        return ops.conv_transpose2d(x, w, b, stride=stride, padding=padding, activation="none")
+
+    acc = accumulate(centred(x, x_params), weight, bias, 255, conv)
     return to_codes(acc.mul_(torch.from_numpy(multiplier).reshape(-1, 1, 1)), out, activation)
 
 

@@ -45,6 +45,20 @@ def transpose(inputs: list[Tensor], params: Params, out: QuantParams, *, perm: I
 
 
 @integer
+def depth_to_space(inputs: list[Tensor], params: Params, out: QuantParams, *, block: int) -> Tensor:
+    """Channels to blocks of pixels."""
+    require_same(params, out, "depth_to_space")
+    return ops.depth_to_space(inputs[0], block=block)
+
+
+@integer
+def space_to_depth(inputs: list[Tensor], params: Params, out: QuantParams, *, block: int) -> Tensor:
+    """Blocks of pixels to channels."""
+    require_same(params, out, "space_to_depth")
+    return ops.space_to_depth(inputs[0], block=block)
+
+
+@integer
 def concat(inputs: list[Tensor], params: Params, out: QuantParams, *, dim: int) -> Tensor:
     """Concatenation along `dim`."""
     require_same(params, out, "concat")

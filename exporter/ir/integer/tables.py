@@ -48,6 +48,18 @@ def _tanh_table(x: QuantParams, out: QuantParams) -> Tensor:
     return reference_codes(np.tanh(reals(x).astype(np.float64)).astype(np.float32), out)
 
 
+@integer
+def elu(inputs: list[Tensor], params: Params, out: QuantParams) -> Tensor:
+    """expm1 in float32 below zero, then to codes. Source: XNNPACK src/reference."""
+    return lookup(inputs[0], _elu_table(quantised(params[0]), out))
+
+
+@cached_table
+def _elu_table(x: QuantParams, out: QuantParams) -> Tensor:
+    real = reals(x)
+    return reference_codes(np.where(real < 0, np.expm1(real.astype(np.float64)).astype(np.float32), real), out)
+
+
 def silu_codes(x: Tensor, x_params: QuantParams, sigmoid_params: QuantParams, out: QuantParams) -> Tensor:
     """mul(x, sigmoid(x)) as the one table that XNNPACK makes of it.
 

@@ -39,6 +39,13 @@ def mean(inputs: list[Tensor], params: Params, out: QuantParams, *, dims: Ints, 
 
 
 @integer
+def amax(inputs: list[Tensor], params: Params, out: QuantParams, *, dims: Ints, keepdim: bool) -> Tensor:
+    """The largest code."""
+    require_same(params, out, "amax")
+    return inputs[0].amax(dims, keepdim)
+
+
+@integer
 def resize_nearest(inputs: list[Tensor], params: Params, out: QuantParams, *, size: Pair) -> Tensor:
     """Copies codes from source index (i·(in·2^16 // out + 1)) >> 16, at most in - 1.
 

@@ -12,7 +12,7 @@ from exporter.lower.onnx.emit import Emitter, Spelling, spelling
 
 ROWS = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh",
-    "exp": "Exp", "maximum": "Max", "sqrt": "Sqrt", "float_tail": "Identity",
+    "elu": "Elu", "exp": "Exp", "maximum": "Max", "sqrt": "Sqrt", "float_tail": "Identity",
     "hard_swish": "HardSwish",
 }  # fmt: skip
 """Ops whose operands are the operator's inputs, without attributes."""
@@ -37,6 +37,20 @@ def conv2d(e: Emitter, node: Node) -> None:
     e.op(
         "Conv", node, [e.read(v) for v in node.inputs], kernel_shape=node.inputs[1].shape[2:], strides=attrs["stride"],
         pads=(top, left, bottom, right), dilations=attrs["dilation"], group=attrs["groups"],
+    )  # fmt: skip
+
+
+@spelling
+def conv_transpose2d(e: Emitter, node: Node) -> None:
+    """ONNX stores the weight as [I,O,kh,kw] and adds rows where the padding is negative."""
+    x, weight, bias = node.inputs
+    top, bottom, left, right = node.attrs["padding"]
+    assert weight.const is not None
+    filters = e.read(weight, axis=1 if weight.quant else None, array=weight.const.numpy().transpose(1, 0, 2, 3))
+    e.op(
+        "ConvTranspose", node, [e.read(x), filters, e.read(bias)], kernel_shape=weight.shape[2:],
+        strides=node.attrs["stride"], pads=[max(p, 0) for p in (top, left, bottom, right)],
+        output_padding=[max(-bottom, 0), max(-right, 0)],
     )  # fmt: skip
 
 
@@ -144,6 +158,22 @@ def mean(e: Emitter, node: Node) -> None:
     for dim in reversed(dims[1:]) if node.output.quant is None else ():
         x, dims = e.between("ReduceMean", node, [x, e.integers(dim)], keepdims=keep), dims[:-1]
     e.op("ReduceMean", node, [x, e.integers(*dims)], keepdims=keep)
+
+
+@spelling
+def amax(e: Emitter, node: Node) -> None:
+    axes = e.integers(*node.attrs["dims"])
+    e.op("ReduceMax", node, [e.read(node.inputs[0]), axes], keepdims=int(node.attrs["keepdim"]))
+
+
+@spelling
+def depth_to_space(e: Emitter, node: Node) -> None:
+    e.op("DepthToSpace", node, [e.read(node.inputs[0])], blocksize=node.attrs["block"], mode="DCR")
+
+
+@spelling
+def space_to_depth(e: Emitter, node: Node) -> None:
+    e.op("SpaceToDepth", node, [e.read(node.inputs[0])], blocksize=node.attrs["block"])
 
 
 @spelling

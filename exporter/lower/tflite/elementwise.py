@@ -25,6 +25,7 @@ ROWS: dict[str, tuple[str, Callable[[], Any] | None]] = {
     "rsqrt": ("RSQRT", None),
     "sigmoid": ("LOGISTIC", None),
     "tanh": ("TANH", None),
+    "elu": ("ELU", None),
     "exp": ("EXP", schema.ExpOptionsT),
     "quantize": ("QUANTIZE", schema.QuantizeOptionsT),
     "dequantize": ("DEQUANTIZE", schema.DequantizeOptionsT),

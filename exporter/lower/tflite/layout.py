@@ -65,7 +65,7 @@ def layout_of(node: Node) -> Layout:
     if node.op.layout is not Layout.TRANSPARENT:
         return node.op.layout
     ranks = {len(v.shape) for v in [*node.data_inputs, *node.outputs]}
-    if node.op.name == "mean" and node.inputs[0].shape and len(node.inputs[0].shape) == 4:
+    if node.op.name in ("mean", "amax") and node.inputs[0].shape and len(node.inputs[0].shape) == 4:
         drops_to_matrix = node.attrs["keepdim"] or node.attrs["dims"] == (2, 3)
         return Layout.TRANSPARENT if drops_to_matrix else Layout.BREAKING
     return Layout.TRANSPARENT if len(ranks) == 1 else Layout.BREAKING

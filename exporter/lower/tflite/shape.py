@@ -68,6 +68,20 @@ def reshape(e: Emitter, node: Node) -> None:
 
 
 @spelling
+def depth_to_space(e: Emitter, node: Node) -> None:
+    options = schema.DepthToSpaceOptionsT()
+    options.blockSize = node.attrs["block"]
+    e.op("DEPTH_TO_SPACE", [e.stored(node.inputs[0])], e.result(node.output), node, options)
+
+
+@spelling
+def space_to_depth(e: Emitter, node: Node) -> None:
+    options = schema.SpaceToDepthOptionsT()
+    options.blockSize = node.attrs["block"]
+    e.op("SPACE_TO_DEPTH", [e.stored(node.inputs[0])], e.result(node.output), node, options)
+
+
+@spelling
 def transpose(e: Emitter, node: Node) -> None:
     """One TRANSPOSE from storage order to storage order, whatever both are; none where the two orders cancel it."""
     x, y, perm = node.inputs[0], node.output, node.attrs["perm"]

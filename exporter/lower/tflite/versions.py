@@ -13,7 +13,8 @@ INT8 = {
     "ADD": 2, "BATCH_MATMUL": 2, "CONCATENATION": 2, "CONV_2D": 3, "DEPTHWISE_CONV_2D": 3,
     "DEQUANTIZE": 2, "EXP": 2, "FULLY_CONNECTED": 4, "GELU": 2, "LOGISTIC": 2, "MAXIMUM": 2, "MAX_POOL_2D": 2,
     "MEAN": 2, "MUL": 2, "PAD": 2, "PADV2": 2, "RESIZE_BILINEAR": 2,
-    "RESIZE_NEAREST_NEIGHBOR": 2, "RSQRT": 2, "SLICE": 2, "SOFTMAX": 2, "SQRT": 2, "STRIDED_SLICE": 2, "SUB": 2,
+    "RESIZE_NEAREST_NEIGHBOR": 2, "REDUCE_MAX": 2, "RSQRT": 2,
+    "SPACE_TO_DEPTH": 2, "TRANSPOSE_CONV": 3, "SLICE": 2, "SOFTMAX": 2, "SQRT": 2, "STRIDED_SLICE": 2, "SUB": 2,
     "TANH": 2, "TRANSPOSE": 2,
 }  # fmt: skip
 """Version when input 0 is int8; ops that are absent stay at 1."""
@@ -23,6 +24,9 @@ BROADCAST_5 = {"DIV": 2, "MAXIMUM": 3, "SUB": 3}
 """Versions for tensors of more than 4 dims: always, or when the operands differ in shape."""
 
 SINCE = {
+    ("DEPTH_TO_SPACE", 1): "2.1.0", ("ELU", 1): "1.14.0", ("REDUCE_MAX", 1): "1.11.0", ("REDUCE_MAX", 2): "1.14.0",
+    ("SPACE_TO_DEPTH", 1): "1.5.0", ("SPACE_TO_DEPTH", 2): "1.14.0", ("TRANSPOSE_CONV", 3): "2.3.0",
+    ("TRANSPOSE_CONV", 4): "2.13.0",
     ("ADD", 1): "1.5.0", ("ADD", 2): "1.14.0", ("AVERAGE_POOL_2D", 1): "1.5.0", ("AVERAGE_POOL_2D", 2): "1.14.0",
     ("CONCATENATION", 1): "1.5.0", ("CONCATENATION", 2): "1.14.0", ("CONV_2D", 1): "1.5.0", ("CONV_2D", 3): "1.14.0",
     ("CONV_2D", 6): "2.9.0", ("DEPTHWISE_CONV_2D", 1): "1.5.0", ("DEPTHWISE_CONV_2D", 2): "1.12.0",

@@ -12,7 +12,7 @@ from exporter.ir.graph import Node
 from exporter.ir.ops import Layout, uncounted
 from exporter.ir.quant import QuantParams
 from exporter.lower.tflite.emit import Emitter, dtype_of, spelling, with_activation
-from exporter.lower.tflite.geometry import Window, window_of
+from exporter.lower.tflite.geometry import Window, same_pads, window_of
 from exporter.lower.tflite.layout import NHWC, layout_of
 
 LOWEST = {"float32": np.float32(np.finfo(np.float32).min), "int8": np.int8(-128)}
@@ -52,6 +52,32 @@ def linear(e: Emitter, node: Node) -> None:
     at_least = 5 if options.keepNumDims else 1
     operands = [e.plain(x), e.constant(weight), e.constant(bias)]
     e.into(node.output, lambda out: e.op("FULLY_CONNECTED", operands, out, node, options, at_least))
+
+
+@spelling
+def conv_transpose2d(e: Emitter, node: Node) -> None:
+    """TRANSPOSE_CONV as SAME where that cuts the result as the node does, else as VALID, and a SLICE where it cuts."""
+    x, weight, bias = node.inputs
+    y, stride = node.output, node.attrs["stride"]
+    assert weight.const is not None
+    size, kernel = y.shape[2:], weight.shape[2:]
+    top, bottom, left, right = pads = node.attrs["padding"]
+    options = with_activation(schema.TransposeConvOptionsT(), node)
+    options.strideH, options.strideW = stride
+    same = same_pads(size[0], kernel[0], stride[0]) + same_pads(size[1], kernel[1], stride[1])
+    fits = pads == same and tuple(n * s for n, s in zip(x.shape[2:], stride, strict=True)) == size
+    options.padding = schema.Padding.SAME if fits else schema.Padding.VALID
+    whole = size if fits else (size[0] + max(top, 0) + max(bottom, 0), size[1] + max(left, 0) + max(right, 0))
+    shape = (y.shape[0], *whole, y.shape[1])
+    cuts = whole != size
+    target = e.file.tensor(f"{y.name}/whole", shape, dtype_of(y), y.quant) if cuts else e.result(y)
+    filters = e.constant(weight, weight.const.numpy().transpose(0, 2, 3, 1), weight.quant)
+    at_least = 3 if node.attrs["activation"] == "none" else 4
+    operands = [e.numbers(shape), filters, e.stored(x), e.constant(bias)]
+    e.op("TRANSPOSE_CONV", operands, target, node, options, at_least)
+    if cuts:
+        begin, extent = e.numbers([0, max(top, 0), max(left, 0), 0]), e.numbers(e.layouts.shape(y))
+        e.op("SLICE", [target, begin, extent], e.result(y), node, schema.SliceOptionsT())
 
 
 def _on_axis(quant: QuantParams | None, axis: int) -> QuantParams | None:
@@ -169,6 +195,17 @@ def mean(e: Emitter, node: Node) -> None:
             return
         source, axes = rows, [1, 2]
     e.op("MEAN", [source, e.numbers(axes)], e.result(node.output), node, reducer(node.attrs["keepdim"]))
+
+
+@spelling
+def amax(e: Emitter, node: Node) -> None:
+    x, options = node.inputs[0], reducer(node.attrs["keepdim"])
+    if layout_of(node) is Layout.BREAKING:
+        operands = [e.plain(x), e.numbers(sorted(node.attrs["dims"]))]
+        e.into(node.output, lambda out: e.op("REDUCE_MAX", operands, out, node, options))
+        return
+    axes = sorted(e.layouts.dim(x, d) for d in node.attrs["dims"])
+    e.op("REDUCE_MAX", [e.stored(x), e.numbers(axes)], e.result(node.output), node, options)
 
 
 def reducer(keep_dims: bool) -> Any:

@@ -39,6 +39,9 @@ CONV: dict[str, Any] = {
 
 EXAMPLES: dict[str, tuple[list[tuple[int, ...]], list[tuple[int, ...]], dict[str, Any]]] = {
     "conv2d": ([IMAGE], [(8, 8, 3, 3), (8,)], CONV),
+    "conv_transpose2d": (
+        [IMAGE], [(4, 8, 2, 2), (4,)], {"stride": (2, 2), "padding": (0, 0, 0, 0), "activation": "none"},
+    ),
     "linear": ([(2, 8)], [(4, 8), (4,)], {"activation": "none"}),
     "matmul": ([(2, 4, 8), (2, 8, 4)], [], {"transpose_b": False}),
     "layer_norm": ([(1, 4, 8)], [(8,), (8,)], {"dims": (2,), "eps": 1e-5}),
@@ -52,6 +55,9 @@ EXAMPLES: dict[str, tuple[list[tuple[int, ...]], list[tuple[int, ...]], dict[str
     "max_pool2d": ([IMAGE], [], WINDOW),
     "avg_pool2d": ([IMAGE], [], WINDOW),
     "mean": ([IMAGE], [], {"dims": (2, 3), "keepdim": True}),
+    "amax": ([IMAGE], [], {"dims": (2, 3), "keepdim": True}),
+    "depth_to_space": ([IMAGE], [], {"block": 2}),
+    "space_to_depth": ([IMAGE], [], {"block": 2}),
     "resize_nearest": ([IMAGE], [], {"size": (16, 16)}),
     "resize_bilinear": ([IMAGE], [], {"size": (16, 16), "align_corners": True}),
     "pad": ([IMAGE], [], {"before": (0, 0, 1, 1), "after": (0, 0, 1, 1), "value": 0.0}),

@@ -26,6 +26,7 @@ MOST_OUTSIDE = 0.01
 MODELS: dict[str, set[str]] = {
     "fasternet_t0": {"GELU"},
     "fasternet_t2": set(),
+    "litehrnet_18_coco": set(),
 }
 
 

@@ -24,6 +24,10 @@ MOST_OUTSIDE = 0.01
 """Share of the time that all other ops outside the XNNPACK delegate may take together."""
 
 MODELS: dict[str, set[str]] = {
+    "cspdarknet53": set(),
+    "cspresnet50": set(),
+    "cspresnext50": set(),
+    "csppeleenet": set(),
     "fasternet_t0": {"GELU"},
     "fasternet_t2": set(),
     "litehrnet_18_coco": set(),

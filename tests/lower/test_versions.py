@@ -28,7 +28,7 @@ CASES = {
     "MAXIMUM": (*two(torch.maximum), 1, 2),
     "MAXIMUM of rank 5": (*two(lambda a, b: torch.maximum(a[None], b[None, :, :1])), 3, 3),
     "CONV_2D": (nn.Conv2d(4, 3, 3), (X,), 1, 3),
-    "CONV_2D grouped": (nn.Conv2d(4, 4, 3, groups=2), (X,), 6, 6),
+    "CONV_2D grouped": (nn.Conv2d(16, 16, 3, groups=2), (image(1, 16, 6, 6),), 6, 6),
     "DEPTHWISE_CONV_2D": (nn.Conv2d(4, 4, 3, groups=4), (X,), 1, 3),
     "DEPTHWISE_CONV_2D dilated": (nn.Conv2d(4, 4, 3, dilation=2, groups=4), (X,), 2, 3),
     "FULLY_CONNECTED": (nn.Linear(6, 3), (M,), 1, 4),

@@ -56,6 +56,9 @@ CASES = [
     pytest.param(lambda: nn.Conv2d(3, 8, 3, padding=(1, 3), dilation=(1, 3)), (1, 3, 8, 8), id="dilation-1-and-3"),
     pytest.param(lambda: nn.Conv2d(8, 8, 3, padding=1, groups=2), (1, 8, 8, 8), id="groups-2"),
     pytest.param(lambda: nn.Conv2d(8, 4, 3, 2, 1, groups=4), (1, 8, 9, 9), id="groups-4-stride-2"),
+    pytest.param(lambda: nn.Conv2d(12, 12, 3, padding=1, groups=4), (1, 12, 8, 8), id="groups-4-joined-to-2"),
+    pytest.param(lambda: nn.Conv2d(12, 36, 3, padding=1, groups=6), (1, 12, 8, 8), id="groups-6-of-2-to-6"),
+    pytest.param(lambda: nn.Conv2d(48, 24, 3, padding=1, groups=3), (1, 48, 8, 8), id="groups-3-too-wide-to-join"),
     pytest.param(lambda: nn.Conv2d(8, 8, 3, padding=1, groups=8), (1, 8, 8, 8), id="depthwise"),
     pytest.param(lambda: nn.Conv2d(8, 8, 3, 2, 1, groups=8), (1, 8, 8, 8), id="depthwise-stride-2-even-size"),
     pytest.param(lambda: nn.Conv2d(8, 8, 5, 2, 2, groups=8), (1, 8, 9, 9), id="depthwise-5x5-stride-2-odd-size"),
@@ -85,6 +88,20 @@ def test_float(model, shape):
 @pytest.mark.parametrize(("model", "shape"), CASES)
 def test_int8(model, shape):
     check_int8(model(), image(*shape))
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "stored"),
+    [((128, 128), 32, 8), ((64, 64), 32, 8), ((12, 12), 4, 6), ((12, 36), 6, 2), ((16, 8), 4, 8), ((32, 32), 4, 8),
+     ((48, 24), 3, 16), ((14, 14), 7, 2)],
+)  # fmt: skip
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_narrow_groups_are_joined_up_to_8_channels(check, channels, groups, stored):
+    """`stored` is the input channels of a group in the file."""
+    result = check(nn.Conv2d(*channels, 3, padding=1, groups=groups), image(1, channels[0], 6, 6))
+    assert result.ops == ["CONV_2D"]
+    (weight,) = (t for t in result.file.tensors if len(t.shape) == 4 and t.shape[0] == channels[1])
+    assert weight.shape[3] == stored
 
 
 RANGES = [

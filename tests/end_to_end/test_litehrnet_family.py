@@ -72,7 +72,9 @@ def test_a_fusion_evaluates_its_doubled_terms_once_and_holds_the_factor_in_their
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_an_int8_file_of_a_published_variant_is_integer_throughout_and_needs_no_transpose(name: str, tmp_path: Path) -> None:
+def test_an_int8_file_of_a_published_variant_is_integer_throughout_and_needs_no_transpose(
+    name: str, tmp_path: Path
+) -> None:
     graph = simplified(build_model(name, SIZE), torch.zeros(1, 3, *SIZE))
     assert not {"batch_norm", "transpose", "reshape", "pad"} & {node.op.name for node in graph.nodes}
     quantize(graph, {v.name: (-4.0, 4.0) for v in graph.values() if v.const is None}, io="int8")

@@ -32,7 +32,8 @@ def print_catalogue(console: Console) -> None:
     recipes = sum(entry["recipe"] for entry in entries)
     title = f"{figures.plural(models, 'model')}, {figures.plural(recipes, 'recipe')} (*)"
     tables = [_table(*heads, listed) for heads, listed in _by_data(entries).items()]
-    print_sheet(console, title, *tables, (Fact("weights", "names for --weights; every model also takes a FILE"),))
+    weights = Fact("weights", "names for --weights; every model also takes a FILE")
+    print_sheet(console, title, *tables, (weights, *_sources(entries)))
 
 
 def _by_data(entries: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -47,6 +48,15 @@ def _by_data(entries: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[s
         groups.setdefault((task, current[task]), []).append(entry)
     tasks = list(current)
     return dict(sorted(groups.items(), key=lambda group: tasks.index(group[0][0])))
+
+
+def _sources(entries: list[dict[str, Any]]) -> tuple[Fact, ...]:
+    """Where architecture and weights come from: one line for the models of one source, named after the first."""
+    named: dict[str, list[str]] = {}
+    for entry in entries:
+        named.setdefault(entry["source"], []).append(entry["name"])
+    lines = [f"{names[0]}{' …' * (len(names) > 1)}: {source}" for source, names in named.items() if source]
+    return tuple(Fact("source", line) for line in lines)
 
 
 def _table(task: str, data: str, entries: list[dict[str, Any]]) -> Table:

@@ -18,6 +18,7 @@ from exporter.simplify.merge_pads import merge_pads
 from exporter.simplify.move_scalars import move_scalars
 from exporter.simplify.nest_upsampling import nest_upsampling
 from exporter.simplify.reshapes import merge_reshapes
+from exporter.simplify.route_channels import route_channels
 from exporter.simplify.shuffles import recognise_shuffles
 from exporter.simplify.stack_sum import stack_sum_to_adds
 
@@ -35,6 +36,7 @@ PASSES: tuple[Pass, ...] = (
     merge_pads,  # before folding: an explicit pad between affine and conv would block it
     move_scalars,  # bring scalars to the convolution that can absorb them, or to the smaller tensor
     fold_affine,  # mul and add per channel disappear into the convolution before or after them
+    route_channels,  # once BatchNorms are in the weights that absorb a shuffle
     merge_reshapes,  # lowest rank, fewest transposes
     drop_identities,  # what the passes above left without effect
     nest_upsampling,  # when no BatchNorm stands between the terms of a sum any more

@@ -8,6 +8,7 @@ from parity import check_float, check_int8, image
 from torch import nn
 
 from exporter.errors import AccuracyError
+from exporter.verify.runtimes.litert import LiteRT
 
 CASES = [
     pytest.param([(1, 3, 5, 7), (1, 4, 5, 7)], 1, id="channels"),
@@ -35,6 +36,27 @@ def test_int8(shapes, dim):
     """Graph inputs keep their own parameters, so each is requantised on its way into the concat."""
     result = check_int8(lambda *xs: torch.cat(xs, dim), *inputs(shapes))
     assert result.ops == ["QUANTIZE"] * len(shapes) + ["CONCATENATION"]
+
+
+@pytest.mark.parametrize("check", [check_float, check_int8])
+@pytest.mark.parametrize("count", [6, 9, 11])
+def test_more_operands_than_xnnpack_takes_are_joined_in_steps(check, count, tmp_path):
+    """The smallest neighbours first, so that little is copied twice; the delegate takes every step."""
+
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.branches = nn.ModuleList(nn.Conv2d(3, 1 + i % 4, 1) for i in range(count))
+
+        def forward(self, x):
+            return torch.cat([branch(x) for branch in self.branches], 1)
+
+    result = check(Branches(), image(1, 3, 5, 7))
+    joins = [op for op in result.file.ops if op.name == "CONCATENATION"]
+    assert max(len(op.inputs) for op in joins) == 5
+    assert len(joins) == -(-(count - 1) // 4)
+    (tmp_path / "joins.tflite").write_bytes(result.content)
+    assert LiteRT(tmp_path / "joins.tflite").partitions().undelegated == ()
 
 
 @pytest.mark.parametrize("check", [check_float, check_int8])

@@ -56,6 +56,32 @@ def test_between_convolutions_of_several_groups(check):
     assert result.ops == ["CONV_2D", "CONV_2D", "CONV_2D"]
 
 
+LARGE = [
+    pytest.param((1, 240, 7, 5), 3, id="3-groups-of-80"),
+    pytest.param((2, 160, 6, 3), 4, id="4-groups-of-40"),
+    pytest.param((1, 116, 9, 9), 2, id="2-groups-of-58"),
+    pytest.param((1, 232, 1, 7), 2, id="2-groups-of-116"),
+]
+
+
+@pytest.mark.parametrize(("shape", "groups"), LARGE)
+def test_many_channels_are_shuffled_in_two_steps(shape, groups):
+    """Groups exchange runs, and a convolution of few channels shuffles within blocks: nothing changes, no TRANSPOSE."""
+    exact = check_float(lambda x: shuffle(x, groups), image(*shape), least=math.inf)
+    x = image(*shape, low=-1, high=3)
+    result = check_int8(lambda x: shuffle(x, groups), x)
+    assert torch.equal(result.outputs[0], shuffle(result.graph.outputs[0].quant.quantize(x), groups))
+    for ops in (exact.ops, result.ops):
+        assert set(ops) == {"SLICE", "RESHAPE", "CONCATENATION", "CONV_2D"}
+
+
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_a_part_of_the_channels_in_any_order(check):
+    result = check(lambda x: shuffle(x, 4)[:, 3:11], image(1, 16, 5, 3))
+    assert result.nodes == ["gather_channels"]
+    assert result.ops == ["CONV_2D"]
+
+
 def test_all_codes_come_through():
     """Every code at both ends of the range, whatever the zero point."""
     x = torch.linspace(-2, 9, 256).reshape(1, 8, 4, 8)

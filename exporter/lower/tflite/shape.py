@@ -43,12 +43,27 @@ def slice_(e: Emitter, node: Node) -> None:
         e.op("STRIDED_SLICE", operands, e.result(node.output), node, schema.StridedSliceOptionsT())
 
 
+LONGEST_CONCAT = 5
+"""Operands of a CONCATENATION that XNNPACK takes."""
+
+
 @spelling
 def concat(e: Emitter, node: Node) -> None:
+    """One CONCATENATION; of more operands than XNNPACK takes, the smallest neighbours are joined first."""
+    dim, y = node.attrs["dim"], node.output
     options = schema.ConcatenationOptionsT()
-    options.axis = e.layouts.dim(node.output, node.attrs["dim"])
-    operands = [e.aligned(v, node.output) for v in node.inputs]
-    e.op("CONCATENATION", operands, e.result(node.output), node, options)
+    options.axis = e.layouts.dim(y, dim)
+    operands = [(e.aligned(v, y), v.shape[dim]) for v in node.inputs]
+    while len(operands) > LONGEST_CONCAT:
+        count = min(LONGEST_CONCAT, len(operands) - LONGEST_CONCAT + 1)
+        sizes = [sum(size for _, size in operands[i : i + count]) for i in range(len(operands) - count + 1)]
+        at = sizes.index(min(sizes))
+        shape = list(e.layouts.shape(y))
+        shape[options.axis] = sizes[at]
+        joined = e.file.tensor(f"{y.name}/joined{len(operands)}", shape, dtype_of(y), y.quant)
+        e.op("CONCATENATION", [index for index, _ in operands[at : at + count]], joined, node, options)
+        operands[at : at + count] = [(joined, sizes[at])]
+    e.op("CONCATENATION", [index for index, _ in operands], e.result(y), node, options)
 
 
 @spelling

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.quant import QuantParams
+from exporter.lower.spellings import Spellings
 
 OPSET, IR_VERSION = 20, 9
 """Opset 20 (ONNX 1.15) is the first with Gelu as one op; onnxruntime runs it since 1.17."""
@@ -22,16 +23,8 @@ TYPES = {"float32": TensorProto.FLOAT, "int8": TensorProto.INT8, "uint8": Tensor
          "int64": TensorProto.INT64}  # fmt: skip
 
 Spelling = Callable[["Emitter", Node], None]
-SPELLINGS: dict[str, Spelling] = {}
-
-
-def spelling(function: Spelling, name: str = "") -> Spelling:
-    """Register the decorated function for the op of its name (a trailing underscore is dropped), or for `name`."""
-    name = name or function.__name__.rstrip("_")
-    if name in SPELLINGS:
-        raise ValueError(f"{name} is spelled twice")
-    SPELLINGS[name] = function
-    return function
+SPELLINGS: Spellings[Spelling] = Spellings()
+spelling = SPELLINGS.register
 
 
 class Emitter:

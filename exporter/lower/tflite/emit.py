@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.quant import QuantParams
+from exporter.lower.spellings import Spellings
 from exporter.lower.tflite.file import ModelFile
 from exporter.lower.tflite.layout import NHWC, Layouts, same_bytes
 from exporter.lower.tflite.versions import version_of, version_of_rank
@@ -24,16 +25,8 @@ ACTIVATIONS = {
     "relu6": schema.ActivationFunctionType.RELU6,
 }
 Spelling = Callable[["Emitter", Node], None]
-SPELLINGS: dict[str, Spelling] = {}
-
-
-def spelling(function: Spelling, name: str = "") -> Spelling:
-    """Register the decorated function for the op of its name (a trailing underscore is dropped), or for `name`."""
-    name = name or function.__name__.rstrip("_")
-    if name in SPELLINGS:
-        raise ValueError(f"{name} is spelled twice")
-    SPELLINGS[name] = function
-    return function
+SPELLINGS: Spellings[Spelling] = Spellings()
+spelling = SPELLINGS.register
 
 
 class Emitter:

@@ -7,6 +7,7 @@ from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
 from exporter.quantize.assign import Plan, apply_plan, make_plan
 from exporter.quantize.calibrate import Ranges
+from exporter.quantize.depthwise import split_depthwise
 from exporter.quantize.expand import expand
 from exporter.quantize.layer_norm import split_layer_norms
 from exporter.quantize.legalize import (
@@ -27,6 +28,7 @@ def quantize(
     Parameters come from `ranges` (calibrate), or from `plan` when one is given. `io` is the dtype at the graph's
     inputs and outputs; those of a float tail stay float. Returns the plan and the float islands (value name -> reason).
     """
+    split_depthwise(graph)
     split_layer_norms(graph)
     ranges = dict(ranges or {})
     expand(graph, ranges)

@@ -14,6 +14,7 @@ from exporter.errors import DataError
 from exporter.ir.graph import Graph, Value
 from exporter.ir.ops import Scale
 from exporter.ir.run import Interpreter
+from exporter.quantize.depthwise import split_depthwise
 from exporter.quantize.layer_norm import split_layer_norms
 from exporter.quantize.observers import Observer, make_observer
 
@@ -39,6 +40,7 @@ def calibrate(
     samples. Raises DataError without any sample or when an activation is not finite.
     """
     graph = graph.clone()
+    split_depthwise(graph)
     forced = split_layer_norms(graph)
     names = [v.name for v in observed(graph)]
     interpreter = Interpreter(graph)

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from exporter.ir.check import InvariantError, check
 from exporter.ir.graph import Graph
+from exporter.simplify.add_before_concat import add_before_concat
 from exporter.simplify.batch_norm import batch_norm_to_affine
 from exporter.simplify.duplicates import merge_duplicates
 from exporter.simplify.fold_affine import fold_affine
 from exporter.simplify.fold_constants import fold_constants
+from exporter.simplify.fold_layer_norm import fold_layer_norms
 from exporter.simplify.fuse_activations import fuse_activations
 from exporter.simplify.identities import drop_identities
 from exporter.simplify.layer_norm import recognise_layer_norms
@@ -20,6 +22,7 @@ from exporter.simplify.nest_upsampling import nest_upsampling
 from exporter.simplify.reshapes import merge_reshapes
 from exporter.simplify.route_channels import route_channels
 from exporter.simplify.shuffles import recognise_shuffles
+from exporter.simplify.split_linears import split_linears
 from exporter.simplify.stack_sum import stack_sum_to_adds
 
 Pass = Callable[[Graph], None]
@@ -32,11 +35,15 @@ PASSES: tuple[Pass, ...] = (
     drop_copies,  # before LayerNorms are recognised: some expand their statistics
     recognise_layer_norms,  # while mean, square and root stand as written
     transpose_right,  # before transposes merge with their neighbours
+    merge_reshapes,  # brings the slices of q, k and v to the layer that they cut
+    split_linears,  # before scalars move: one of q belongs to its layer
+    add_before_concat,  # a class token and its position are one constant
     batch_norm_to_affine,  # every BatchNorm is a mul and an add per channel
     merge_pads,  # before folding: an explicit pad between affine and conv would block it
     move_scalars,  # bring scalars to the convolution that can absorb them, or to the smaller tensor
     fold_affine,  # mul and add per channel disappear into the convolution before or after them
     route_channels,  # once BatchNorms are in the weights that absorb a shuffle
+    fold_layer_norms,  # weight and bias of a norm disappear into the layers behind it
     merge_reshapes,  # lowest rank, fewest transposes
     drop_identities,  # what the passes above left without effect
     nest_upsampling,  # when no BatchNorm stands between the terms of a sum any more

@@ -39,14 +39,15 @@ def merge_reshapes(graph: Graph) -> None:
 
 
 def _lower_rank(graph: Graph, node: Node) -> None:
-    """Case 2: merge dims that stay neighbours, when every reader reshapes the result anyway."""
+    """Case 2: merge dims that stay neighbours (those of size 1 aside), when every reader reshapes the result anyway."""
     readers = graph.consumers(node.output)
     if node.output in graph.outputs or any(reader.op.name != "reshape" for reader in readers):
         return
     perm, shape = node.attrs["perm"], node.inputs[0].shape
+    kept = [dim for dim in range(len(perm)) if shape[dim] != 1]
     runs: list[list[int]] = []
-    for dim in perm:
-        if runs and runs[-1][-1] + 1 == dim:
+    for dim in (dim for dim in perm if dim in kept):
+        if runs and kept.index(runs[-1][-1]) + 1 == kept.index(dim):
             runs[-1].append(dim)
         else:
             runs.append([dim])

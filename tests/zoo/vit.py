@@ -66,8 +66,8 @@ class ViT(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.patches = nn.Conv2d(3, width, patch, patch)
-        self.token = nn.Parameter(0.02 * torch.randn(1, 1, width)) if class_token else None
-        self.position = nn.Parameter(0.02 * torch.randn(1, (size // patch) ** 2 + class_token, width))
+        self.token = nn.Parameter(0.3 * torch.randn(1, 1, width)) if class_token else None
+        self.position = nn.Parameter(0.3 * torch.randn(1, (size // patch) ** 2 + class_token, width))
         self.blocks = nn.Sequential(*[Block(width, heads, attention) for _ in range(depth)])
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)

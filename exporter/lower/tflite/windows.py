@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from ai_edge_litert import schema_py_generated as schema
 
-from exporter.ir.graph import Node
+from exporter.ir.depthwise import row_pieces
+from exporter.ir.graph import Node, Value
 from exporter.ir.ops import Layout, uncounted
 from exporter.ir.quant import QuantParams
 from exporter.lower.tflite.emit import Emitter, dtype_of, spelling, with_activation
@@ -25,6 +26,9 @@ def conv2d(e: Emitter, node: Node) -> None:
     """Weight [O,I/g,kh,kw] is stored [O,kh,kw,I/g], small groups joined; depthwise as [1,kh,kw,O]."""
     x, weight, bias = node.inputs
     assert weight.const is not None
+    if x.quant is None and row_pieces(node):
+        _in_rows(e, node)
+        return
     window = window_of(node)
     source = padded(e, node, window, None)
     outputs, per_group, _, _ = weight.shape
@@ -63,6 +67,42 @@ def joined_groups(weight: np.ndarray, groups: int) -> tuple[np.ndarray, int]:
         first = group % join * inputs
         joined[rows, first : first + inputs] = weight[rows]
     return joined, groups // join
+
+
+def _in_rows(e: Emitter, node: Node) -> None:
+    """A large depthwise kernel as a sum over pieces of its rows: see `exporter.ir.depthwise`."""
+    x, weight, bias = node.inputs
+    assert weight.const is not None
+    (top, bottom, left, right), pieces = node.attrs["padding"], row_pieces(node)
+    shape = [x.shape[0], x.shape[2] + top + bottom, x.shape[3] + left + right, x.shape[1]]
+    name, array, source = node.output.name, weight.const.numpy().transpose(1, 2, 3, 0), e.stored(x)
+    if any(node.attrs["padding"]):
+        widths = e.numbers([[0, 0], [top, bottom], [left, right], [0, 0]])
+        index = e.file.tensor(f"{name}/pad", shape, dtype_of(x))
+        e.op("PAD", [source, widths], index, node, schema.PadOptionsT())
+        source = index
+    options = schema.DepthwiseConv2DOptionsT()
+    _fill_window(options, Window(node.attrs["stride"], same=False))
+    options.dilationHFactor, options.dilationWFactor = node.attrs["dilation"]
+    options.depthMultiplier = weight.shape[0] // x.shape[1]
+    at_least = 2 if node.attrs["dilation"] != (1, 1) else 1
+    result, total = e.layouts.shape(node.output), -1
+    for number, piece in enumerate(pieces):
+        seen = [shape[0], piece.end - piece.start, *shape[2:]]
+        rows = e.file.tensor(f"{name}/slice{number}", seen, dtype_of(x))
+        e.op("SLICE", [source, e.numbers(0, piece.start, 0, 0), e.numbers(seen)], rows, node, schema.SliceOptionsT())
+        taps = Value(f"{weight.name}/{number}", (), const=weight.const[:, :, piece.first : piece.last])
+        filters = e.constant(taps, np.ascontiguousarray(array[:, piece.first : piece.last]))
+        offset = bias if not number else Value(f"{bias.name}/0", bias.shape, const=torch.zeros(bias.shape))
+        part = e.file.tensor(f"{name}/rows{number}", result, dtype_of(x))
+        e.op("DEPTHWISE_CONV_2D", [rows, filters, e.constant(offset)], part, node, options, at_least)
+        if number:
+            last = number == len(pieces) - 1
+            added = with_activation(schema.AddOptionsT(), node) if last else schema.AddOptionsT()
+            out = e.result(node.output) if last else e.file.tensor(f"{name}/sum{number}", result, dtype_of(x))
+            e.op("ADD", [total, part], out, node, added)
+            part = out
+        total = part
 
 
 @spelling

@@ -14,6 +14,7 @@ from exporter.simplify.fold_constants import fold_constants
 from exporter.simplify.fold_layer_norm import fold_layer_norms
 from exporter.simplify.fuse_activations import fuse_activations
 from exporter.simplify.identities import drop_identities
+from exporter.simplify.join_tokens import join_tokens
 from exporter.simplify.layer_norm import recognise_layer_norms
 from exporter.simplify.matmul import drop_copies, transpose_right
 from exporter.simplify.merge_pads import merge_pads
@@ -44,6 +45,7 @@ PASSES: tuple[Pass, ...] = (
     fold_affine,  # mul and add per channel disappear into the convolution before or after them
     route_channels,  # once BatchNorms are in the weights that absorb a shuffle
     fold_layer_norms,  # weight and bias of a norm disappear into the layers behind it
+    join_tokens,  # before each level's flattening merges with what is around it
     merge_reshapes,  # lowest rank, fewest transposes
     drop_identities,  # what the passes above left without effect
     nest_upsampling,  # when no BatchNorm stands between the terms of a sum any more

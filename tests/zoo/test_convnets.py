@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dense
 import mobilenets
+import numpy as np
 import pytest
 import residual
 import torch
@@ -50,37 +51,22 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
     return model, pictures[:1]
 
 
-@pytest.fixture(scope="module", params=MODELS)
-def float32(request: pytest.FixtureRequest) -> tuple[str, Exported]:
-    return request.param, check_float(*build(request.param), least=100)
-
-
-@pytest.fixture(scope="module", params=MODELS)
-def int8(request: pytest.FixtureRequest) -> tuple[str, Exported]:
-    return request.param, check_int8(*build(request.param), least=10)
-
-
-def outside(exported: Exported, folder: Path) -> dict[str, float]:
+def share_outside(content: bytes, folder: Path) -> dict[str, float]:
     """Share of the time of each operator outside the delegate."""
     path = folder / "model.tflite"
-    path.write_bytes(exported.content)
-    zeros = [torch.zeros(info.shape, dtype=getattr(torch, info.dtype)).numpy() for info in LiteRT(path).inputs]
+    path.write_bytes(content)
+    zeros = [np.zeros(info.shape, info.dtype) for info in LiteRT(path).inputs]
     measured = profile(path, zeros, runs=10)
     if isinstance(measured, NoProfile):
         pytest.skip(measured.reason)
     return measured.by_name(delegated=False)
 
 
-def test_the_float_file_equals_pytorch_within_the_delegate(float32: tuple[str, Exported], tmp_path: Path) -> None:
-    _, exported = float32
-    assert "TRANSPOSE" not in exported.ops
-    shares = outside(exported, tmp_path)
-    assert sum(shares.values()) <= MOST_OUTSIDE, shares
-
-
-def test_the_int8_file_equals_the_interpreter_within_the_delegate(int8: tuple[str, Exported], tmp_path: Path) -> None:
-    _, exported = int8
+@pytest.mark.parametrize(("check", "least"), [(check_float, 100), (check_int8, 20)])
+@pytest.mark.parametrize("name", MODELS)
+def test_model(name: str, check: Callable[..., Exported], least: float, tmp_path: Path) -> None:
+    exported = check(*build(name), least=least)
     assert exported.islands == {}
     assert "TRANSPOSE" not in exported.ops
-    shares = outside(exported, tmp_path)
+    shares = share_outside(exported.content, tmp_path)
     assert sum(shares.values()) <= MOST_OUTSIDE, shares

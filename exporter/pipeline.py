@@ -22,6 +22,7 @@ from exporter.progress import STAGES, Stages
 from exporter.quantize import quantize
 from exporter.quantize.assign import Plan
 from exporter.quantize.calibrate import calibrate
+from exporter.quantize.joins import coarse_values
 from exporter.quantize.plan import check_plan, read_plan, write_plan
 from exporter.recipe import Recipe, read_labels
 from exporter.report.describe import describe, versions
@@ -52,6 +53,7 @@ class Pipeline:
         self.given_plan = read_plan(plan) if plan else None
         self.labels = read_labels(recipe)
         self.islands = {}
+        self.warnings: list[str] = []
         self.module: nn.Module | None = None
         self.example: Sequence[Tensor] = ()
 
@@ -120,6 +122,7 @@ class Pipeline:
                 check_plan(self.given_plan, self.graph)
             self.lowered = self.graph.clone()
             self.plan, self.islands = quantize(self.lowered, ranges, self.given_plan, self.recipe.io)
+            self.warnings = coarse_values(self.lowered, ranges or {})
 
     def lower(self) -> None:
         """Graph -> file, with the facts that an app needs beside it."""
@@ -149,6 +152,7 @@ class Pipeline:
                     recipe.gates,
                     note=self.inputs.held_out_note,
                     islands=self.islands,
+                    warnings=self.warnings,
                     progress=self.stages.advance,
                 )
             bundle.write_golden(self.folder / "golden", self.lowered, self.file, next(held_out.feeds()))

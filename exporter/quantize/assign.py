@@ -20,6 +20,7 @@ from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.ops import Scale
 from exporter.ir.quant import QuantParams, fp16_grid
 from exporter.quantize.calibrate import Ranges
+from exporter.quantize.joins import ends_outside
 from exporter.quantize.legalize import integer_nodes, multiplies_right
 
 Plan = dict[str, QuantParams]
@@ -46,7 +47,7 @@ def make_plan(graph: Graph, ranges: Ranges) -> Plan:
     plan: Plan = {}
     groups = _groups(graph)
     for group in groups:
-        plan.update(_group_params(group, ranges))
+        plan.update(_group_params(graph, group, ranges))
     for node in integer_nodes(graph):
         if node.op.data_inputs == 1:
             x, weight, bias = node.inputs
@@ -173,7 +174,7 @@ def constant_params(constant: Tensor) -> QuantParams:
     return QuantParams((fp16_grid(abs(number) / best),), 0)
 
 
-def _group_params(group: list[Value], ranges: Ranges) -> Plan:
+def _group_params(graph: Graph, group: list[Value], ranges: Ranges) -> Plan:
     fixed = {v.producer.op.fixed for v in group if v.producer and v.producer.op.scale is Scale.FIXED}
     if fixed:
         (params,) = fixed
@@ -182,7 +183,7 @@ def _group_params(group: list[Value], ranges: Ranges) -> Plan:
     found = dict(known for v in group if (known := _known_range(v, ranges)))
     if not found:
         raise DataError(f"no range for {group[0].name}", try_="calibrate again (leave --plan out)")
-    _refuse_wide_joins(group, found)
+    _refuse_wide_joins(graph, group, found)
     low, high = min(low for low, _ in found.values()), max(high for _, high in found.values())
     if high - low > LEVELS * LARGEST_SCALE:
         raise AccuracyError(
@@ -224,9 +225,10 @@ def _reach(value: Value, ranges: Ranges) -> tuple[float, float]:
     return min(low for low, _ in found), max(high for _, high in found)
 
 
-def _refuse_wide_joins(group: list[Value], found: Ranges) -> None:
+def _refuse_wide_joins(graph: Graph, group: list[Value], found: Ranges) -> None:
     """Boxes and scores that share one tensor share one scale, and the scores become 0 (DESIGN.md §3, trap 9).
 
+    Features that a convolution reads are joined nevertheless: `coarse_values` warns of them.
     Codes always reach zero, so a range is as wide as it is with zero in it. A pad's value may be narrower than the
     tensor around it: it comes back within half a step, as any element does.
     """
@@ -235,6 +237,8 @@ def _refuse_wide_joins(group: list[Value], found: Ranges) -> None:
     wide = max(widths, key=lambda n: widths[n], default="")
     narrow = min(widths.keys() - fills, key=lambda n: (widths[n], n), default=wide)
     if not widths or widths[wide] <= MOST_JOINED * widths[narrow]:
+        return
+    if wide not in fills and not ends_outside(graph, group):
         return
     kinds = ("pad",) if wide in fills else ("concat", "maximum")
     joins = [v.producer for v in group if v.producer and v.producer.op.name in kinds]

@@ -41,11 +41,13 @@ def verify(
     *,
     note: str = "",
     islands: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
     progress: Callable[[int], None] = lambda done: None,
 ) -> Verification:
     """Run every artifact on every sample and compare with eager PyTorch; int8 ones with the integer interpreter too.
 
-    `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors.
+    `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors. `warnings` of earlier
+    stages come first in the result's.
     """
     comparisons = [_Comparison(a) for a in artifacts]
     done, sample = 0, None
@@ -71,7 +73,9 @@ def verify(
         int8_snr=tuple(m.result() for m in int8.snr) if int8 else (),
         latency=latency,
         files=facts,
-        warnings=(*_dead_outputs(int8), *_drowned_outputs(int8), *int8.file.warnings(sample)) if int8 else (),
+        warnings=(*warnings, *_dead_outputs(int8), *_drowned_outputs(int8), *int8.file.warnings(sample))
+        if int8
+        else tuple(warnings),
     )
     return result.model_copy(update={"gates": judge(result, gates)})
 

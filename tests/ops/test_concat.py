@@ -122,3 +122,15 @@ def test_ranges_are_as_wide_as_with_zero_in_them():
 
 def test_a_constant_of_zeros_joins_any_range():
     check_int8(lambda x: torch.cat([x * 2, torch.zeros(1, 1, 5, 7)], 1), image(1, 3, 5, 7))
+
+
+def test_features_far_apart_are_joined_where_a_convolution_reads_them():
+    """Nobody outside could return them one by one; the finer one keeps the codes that are left."""
+    conv = nn.Conv2d(6, 4, 1)
+    result = check_int8(lambda x: conv(torch.cat([x * 2, x * 100], 1)), image(1, 3, 5, 7))
+    assert "QUANTIZE" not in result.ops
+
+
+def test_scores_far_below_the_boxes_are_refused_behind_an_activation_too():
+    with pytest.raises(AccuracyError, match="a concat would join ranges"):
+        check_int8(lambda x: torch.cat([x * 2, x * 100], 1).sigmoid(), image(1, 3, 5, 7))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from exporter.ir.check import InvariantError, check
 from exporter.ir.graph import Graph
 from exporter.simplify.add_before_concat import add_before_concat
+from exporter.simplify.affine_to_convolution import affine_to_convolution
 from exporter.simplify.batch_norm import batch_norm_to_affine
 from exporter.simplify.duplicates import merge_duplicates
 from exporter.simplify.fold_affine import fold_affine
@@ -49,6 +50,7 @@ PASSES: tuple[Pass, ...] = (
     merge_reshapes,  # lowest rank, fewest transposes
     drop_identities,  # what the passes above left without effect
     nest_upsampling,  # when no BatchNorm stands between the terms of a sum any more
+    affine_to_convolution,  # what is left of the BatchNorms, once nothing else can absorb it
     fuse_activations,  # last: an activation inside a convolution blocks every affine fold
 )
 

@@ -39,7 +39,7 @@ CASES = [
     pytest.param(
         lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3, padding=1)),
         (1, 3, 8, 8),
-        ["MUL", "ADD", "CONV_2D"],
+        ["DEPTHWISE_CONV_2D", "CONV_2D"],
         id="before-a-padded-conv",
     ),
     pytest.param(
@@ -51,12 +51,16 @@ CASES = [
         ["CONV_2D"],
         id="conv-norm-relu",
     ),
-    pytest.param(lambda: nn.BatchNorm2d(3), (1, 3, 8, 8), ["MUL", "ADD"], id="alone"),
-    pytest.param(lambda: nn.BatchNorm2d(3, affine=False), (1, 3, 8, 8), ["MUL", "ADD"], id="without-affine"),
+    pytest.param(lambda: nn.BatchNorm2d(3), (1, 3, 8, 8), ["DEPTHWISE_CONV_2D"], id="alone"),
+    pytest.param(lambda: nn.BatchNorm2d(3, affine=False), (1, 3, 8, 8), ["DEPTHWISE_CONV_2D"], id="without-affine"),
+    pytest.param(lambda: nn.BatchNorm2d(1), (1, 1, 8, 8), ["MUL", "ADD"], id="one-channel"),
     pytest.param(lambda: nn.BatchNorm1d(8), (3, 8), ["MUL", "ADD"], id="rank-2"),
     pytest.param(lambda: nn.BatchNorm1d(8), (2, 8, 5), ["MUL", "ADD"], id="rank-3"),
     pytest.param(
-        lambda: nn.Sequential(nn.Tanh(), nn.BatchNorm2d(3)), (1, 3, 8, 8), ["TANH", "MUL", "ADD"], id="behind-a-tanh"
+        lambda: nn.Sequential(nn.Tanh(), nn.BatchNorm2d(3), nn.ReLU()),
+        (1, 3, 8, 8),
+        ["TANH", "DEPTHWISE_CONV_2D"],
+        id="behind-a-tanh",
     ),
 ]
 

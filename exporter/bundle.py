@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,12 @@ import numpy as np
 from exporter.errors import DataError, UsageError
 from exporter.ir.graph import Graph
 from exporter.verify.codes import output_params
+from exporter.verify.detections import SAME, detection_outputs
 from exporter.verify.files import open_file
 
 MANIFEST = "manifest.json"
+SAME_SHARE = 0.99
+"""Detections of the golden picture that must come again: near-equal scores may change places at the last row."""
 
 
 @contextmanager
@@ -67,6 +70,9 @@ def write_golden(folder: Path, graph: Graph, file: Path, sample: Any) -> None:
     opened = open_file(file, graph)
     runtime, arrays = opened.runtime, opened.feed(sample)
     results = runtime.run(arrays)
+    detected = [graph.output_names[i] for i in detection_outputs(graph)]
+    if detected:
+        results |= dict(zip(detected, _without_leftovers([results[name] for name in detected]), strict=True))
     entries: dict[str, list[dict[str, Any]]] = {"inputs": [], "outputs": []}
     for kind, pairs in (
         ("inputs", [(i.name, a) for i, a in zip(runtime.inputs, arrays, strict=True)]),
@@ -77,10 +83,29 @@ def write_golden(folder: Path, graph: Graph, file: Path, sample: Any) -> None:
             path.write_bytes(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
             entries[kind].append(
                 {"name": name, "file": path.name, "dtype": str(array.dtype), "shape": list(array.shape)}
-                | ({"tolerance": _tolerance(array, graph, index)} if kind == "outputs" else {})
+                | ({"tolerance": _tolerance(array, graph, index)} if kind == "outputs" and name not in detected else {})
             )
     note = "tolerance is the largest absolute difference that another runtime of the same version may show"
-    write_json(folder / "golden.json", {"runtime": runtime.runtime, "note": note, **entries})
+    facts: dict[str, Any] = {"runtime": runtime.runtime, "note": note, **entries}
+    if detected:
+        facts["detections"] = {
+            "note": "compare the first rows, as many as the last of these outputs says, as sets: a pair has one class, "
+            "an IoU of at least least_iou and scores at most most_score apart; at least least_share must pair up",
+            "outputs": detected,
+            "least_iou": SAME.iou,
+            "most_score": SAME.score,
+            "least_share": SAME_SHARE,
+        }
+    write_json(folder / "golden.json", facts)
+
+
+def _without_leftovers(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Boxes, classes, scores and number of one picture; the runtime leaves anything in rows beyond the number."""
+    *lists, count = outputs
+    cleared = [array.copy() for array in lists]
+    for array in cleared:
+        array[:, int(count[0]) :] = 0
+    return [*cleared, count]
 
 
 def _tolerance(array: np.ndarray, graph: Graph, index: int) -> float:

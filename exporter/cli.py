@@ -51,6 +51,7 @@ def export(
     weights: options.Weights = None,
     size: options.Size = None,
     num_classes: options.NumClasses = None,
+    postprocess: options.Postprocess = None,
     target: options.Target = None,
     int8: options.Int8 = False,
     fp16: options.Fp16 = False,
@@ -79,6 +80,7 @@ def export(
         weights=weights,
         io=io,
         num_classes=num_classes,
+        postprocess=postprocess,
         preprocess=given(size=_size(size)),
         calibration=given(source=calib, limit=images, method=ranges),
     )

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from exporter.build import build_model, digest_of, load_weights, model_info, refit_batchnorm, resolve
 from exporter.build.download import Progress
+from exporter.build.postprocess import require_detector, with_postprocess
 from exporter.errors import DataError, ExportError, UsageError, blame, nearest
 from exporter.quantize.data import Pictures, Samples, default_samples_dir, load_samples
 from exporter.recipe import Recipe
@@ -27,7 +28,8 @@ REFIT_BATCH, REFIT_PICTURES = 2, 8
 
 @dataclass(frozen=True)
 class Inputs:
-    """The model in eval mode, one example of its inputs, and two sets of samples that do not overlap.
+    """The model in eval mode with the recipe's post-processing, one example of its inputs, and two sets of samples that
+    do not overlap.
 
     `weights` is a sentence for the first line of every report; with `random_weights` no figure says anything about a
     task. `weights_sha256` is that of their file, empty where there is none. `held_out_note` tells which samples verify,
@@ -55,6 +57,7 @@ def load_inputs(
     """Build or take the module, load its weights, open the samples. `progress` follows a download, in bytes."""
     own = module is not None
     module = module if module is not None else _module(recipe)
+    require_detector(module, recipe.postprocess)
     example = tuple(example) or _example(recipe, module)
     samples = _samples(recipe, module, example)
     calibration, held_out, note = _split(samples, recipe.calibration.limit)
@@ -65,6 +68,7 @@ def load_inputs(
     else:
         weights, sha256 = _load(module, recipe, calibration, progress)
     pictures = isinstance(samples, Pictures) or not (own or ":" in recipe.model)
+    module = with_postprocess(module, recipe.postprocess, **(recipe.nms.model_dump() if recipe.nms else {}))
     return Inputs(module, example, weights, sha256, is_random, calibration, held_out, note, pictures)
 
 

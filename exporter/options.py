@@ -31,6 +31,11 @@ Weights = Annotated[
 Size = Annotated[str | None, _option(_MODEL, "HxW", "Input height and width, such as 512x512.")]
 NumClasses = Annotated[int | None, _option(_MODEL, "N", "Classes of the model's head.", min=1)]
 
+Postprocess = Annotated[
+    Literal["raw", "decoded", "nms"] | None,
+    _option(_MODEL, "WHAT", "What a detector gives: raw heads (default), decoded boxes and scores, or nms."),
+]
+
 Target = Annotated[str | None, _option(_PRECISION, "FORMAT", "File format: tflite (default) or onnx.")]
 Int8 = Annotated[bool, _option(_PRECISION, _FLAG, "Full integer: weights and activations in int8.", "--int8")]
 Fp16 = Annotated[bool, _option(_PRECISION, _FLAG, "Weights in float16, arithmetic in float32.", "--fp16")]

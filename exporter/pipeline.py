@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from exporter import bundle
+from exporter.build.postprocess import Decoded
 from exporter.capture import capture
 from exporter.errors import UnsupportedError, UsageError, nearest
 from exporter.inputs import Inputs, describe_samples, evaluating, licences, load_inputs
@@ -28,8 +29,10 @@ from exporter.recipe import Recipe, read_labels
 from exporter.report.describe import describe, versions
 from exporter.report.write import write_report
 from exporter.simplify import simplify
+from exporter.verify.body import body
+from exporter.verify.comparison import Artifact
 from exporter.verify.results import Report, Verification
-from exporter.verify.verify import Artifact, verify
+from exporter.verify.verify import verify
 
 
 class Pipeline:
@@ -96,7 +99,9 @@ class Pipeline:
         """module -> Graph."""
         names = self.recipe.outputs or tuple(getattr(self.inputs.module, "output_names", ()))
         with self.stages.stage("capture"):
-            self.graph = capture(self.inputs.module, self.inputs.example, name=self.recipe.title, output_names=names)
+            module = self.inputs.module
+            inside = "detector" if isinstance(module, Decoded) else ""
+            self.graph = capture(module, self.inputs.example, name=self.recipe.title, output_names=names, inside=inside)
 
     def simplify(self) -> None:
         """Graph -> smaller Graph; what the target cannot write ends the run here, before calibration."""
@@ -144,12 +149,14 @@ class Pipeline:
                 twin = Path(scratch) / self.file.name
                 self.target.write(self.graph, twin, self._facts("float32"))
                 artifacts.append(Artifact(twin, self.graph, "float32", shipped=False))
+            heads = self._body(Path(scratch) / f"body{self.target.suffix}")
             with self.stages.steps("pictures", len(held_out)):
                 self.verification = verify(
                     self.inputs.module,
                     artifacts,
                     held_out.feeds(),
                     recipe.gates,
+                    body=heads,
                     note=self.inputs.held_out_note,
                     islands=self.islands,
                     warnings=self.warnings,
@@ -163,9 +170,22 @@ class Pipeline:
             self.result = describe(self)
             write_report(self.result, self.folder)
 
+    def _body(self, path: Path) -> Artifact | None:
+        """The body of an int8 or float16 file with a float tail, written to `path`."""
+        precision = self.recipe.precision
+        if precision == "float32" or not self.lowered.tail():
+            return None
+        module = self.inputs.module
+        names = getattr(module.detector, "output_names", ()) if isinstance(module, Decoded) else ()
+        graph = body(self.lowered, names)
+        self.target.write(graph, path, Facts(graph.name, precision))
+        return Artifact(path, graph, precision, shipped=False)
+
     # --- facts --------------------------------------------------------------------------------------------------------
     def _facts(self, precision: str) -> Facts:
-        preprocess = self.recipe.preprocess
+        preprocess, module = self.recipe.preprocess, self.inputs.module
+        described = module.described.values() if isinstance(module, Decoded) else ()
+        outputs = dict(zip(self.graph.output_names, described, strict=False))
         return Facts(
             name=self.recipe.title,
             precision=precision,
@@ -174,6 +194,8 @@ class Pipeline:
             mean=preprocess.mean if self.inputs.takes_pictures else (),
             std=preprocess.std if self.inputs.takes_pictures else (),
             labels=self.labels,
+            outputs=outputs,
+            boxes=next(iter(outputs), ""),
         )
 
     def _manifest(self) -> dict[str, object]:

@@ -51,6 +51,20 @@ class Gates(_Section):
     """Largest file."""
     latency_ratio: float | None = None
     """Most int8 time per float time on the same device."""
+    same_detections: float | None = 0.99
+    """Least share of detections that are PyTorch's in a float32 file, the interpreter's in an int8 or float16 one."""
+    similar_detections: float | None = None
+    """Least share of an int8 or float16 file's detections that have PyTorch's class and an IoU of 0.5 with it."""
+
+
+class Nms(_Section):
+    """What a detector keeps with `postprocess: nms`: see `exporter.ir.detection.detect`."""
+
+    score_threshold: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    iou_threshold: Annotated[float, Field(gt=0, le=1)] = 0.5
+    max_detections: Positive = 100
+    per_class: bool = False
+    """Every class for itself; otherwise the best class of each box alone, which boxes of any class suppress."""
 
 
 class Recipe(_Section):
@@ -68,6 +82,10 @@ class Recipe(_Section):
     precision: Literal["float32", "float16", "int8"] = "float32"
     io: Literal["float", "int8", "uint8"] = "float"
     preprocess: Preprocess
+    postprocess: Literal["raw", "decoded", "nms"] = "raw"
+    """What a detector gives: its heads, decoded boxes and scores, or finished detections."""
+    nms: Nms | None = None
+    """For `postprocess: nms`."""
     calibration: Calibration = Calibration()
     labels: str | None = None
     """Text file with one label a line, beside the recipe or in recipes/."""
@@ -85,6 +103,12 @@ class Recipe(_Section):
         gates = given.get("gates", {})
         return {**given, "gates": {"float_snr": FLOAT16_SNR, **gates}} if isinstance(gates, dict) else given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_of_nms(cls, given: Any) -> Any:
+        asked = isinstance(given, dict) and given.get("postprocess") == "nms"
+        return {"nms": {}, **given} if asked else given
+
     @model_validator(mode="after")
     def _unused(self) -> Self:
         """A setting that would be ignored is a mistake."""
@@ -94,6 +118,8 @@ class Recipe(_Section):
             raise ValueError("num_classes is for models of edge-export list: your own function sets its classes")
         if self.inputs and ":" not in self.model:
             raise ValueError("inputs is for your own model: those of edge-export list take one picture")
+        if self.nms is not None and self.postprocess != "nms":
+            raise ValueError(f"nms needs postprocess: nms (--postprocess nms), it is {self.postprocess}")
         if len(self.targets) != 1:
             raise ValueError("targets: one format a run, for now")
         return self
@@ -278,7 +304,7 @@ def _keys(path: tuple[str, ...]) -> list[str]:
     """The keys that a section of the recipe knows."""
     section: Any = Recipe
     for part in path:
-        section = {"preprocess": Preprocess, "calibration": Calibration, "gates": Gates}.get(part, section)
+        section = {"preprocess": Preprocess, "nms": Nms, "calibration": Calibration, "gates": Gates}.get(part, section)
     return list(section.model_fields)
 
 

@@ -9,12 +9,13 @@ APIs expect, and independent of the input size.
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from exporter.errors import UsageError
 from exporter.ir.detection import decode, detect
 
 
@@ -69,7 +70,11 @@ def _(codes: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 class Decoded(nn.Module):
     """A detector with decoded outputs: boxes [N, A, 4] (see the module's docstring), scores [N, A, classes]."""
 
-    output_names: tuple[str, ...] = ("boxes", "scores")
+    described: ClassVar = {
+        "boxes": "y0, x0, y1, x1 of every anchor's box, as parts of the network's input, not clipped",
+        "scores": "score of every anchor and class, 0 to 1",
+    }
+    """What the outputs mean, by name, in order."""
     priors: Tensor
 
     def __init__(self, detector: nn.Module) -> None:
@@ -78,15 +83,34 @@ class Decoded(nn.Module):
         self.detector = detector
         self.register_buffer("priors", detector.priors(), persistent=False)
 
-    def predictions(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Box codes and scores, behind the border of the float tail."""
-        heads = tree_map(torch.ops.edge_export.float_tail, self.detector(*inputs))
-        codes, scores = self.detector.predictions(heads)
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(self.described)
+
+    def predictions(self, heads: Any) -> tuple[Tensor, Tensor]:
+        """Box codes and scores from the detector's outputs, behind the border of the float tail."""
+        codes, scores = self.detector.predictions(tree_map(torch.ops.edge_export.float_tail, heads))
+        anchors, classes = len(self.priors), self.detector.num_classes
+        given = [tuple(t.shape[1:]) for t in (codes, scores)]
+        if self.priors.shape != (anchors, 4) or given != [(anchors, 4), (anchors, classes)]:
+            raise UsageError(
+                f"the post-processing of {type(self.detector).__name__} does not fit together",
+                where=[
+                    f"priors()  {list(self.priors.shape)}, must be [A, 4]",
+                    f"predictions()  codes {list(codes.shape)}, must be [N, {anchors}, 4]",
+                    f"predictions()  scores {list(scores.shape)}, must be [N, {anchors}, {classes}]",
+                ],
+                try_="docs/adding-a-model.md, Detectors",
+            )
         return codes, scores
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        codes, scores = self.predictions(*inputs)
+    def finish(self, heads: Any) -> tuple[Tensor, ...]:
+        """The tail: from what the detector returned to the outputs."""
+        codes, scores = self.predictions(heads)
         return decode(codes, self.priors), scores
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.finish(self.detector(*inputs))
 
 
 class Detections(Decoded):
@@ -96,7 +120,12 @@ class Detections(Decoded):
     `exporter.ir.detection.detect`, with M = max_detections.
     """
 
-    output_names = ("boxes", "classes", "scores", "count")
+    described: ClassVar = {
+        "boxes": "y0, x0, y1, x1 of every detection, as parts of the network's input, not clipped",
+        "classes": "class of every detection, counted from 0",
+        "scores": "score of every detection, best first",
+        "count": "number of detections: rows beyond it mean nothing",
+    }
 
     def __init__(
         self,
@@ -109,5 +138,24 @@ class Detections(Decoded):
         super().__init__(detector)
         self.settings = (score_threshold, iou_threshold, max_detections, per_class)
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return torch.ops.edge_export.detection_postprocess(*self.predictions(*inputs), self.priors, *self.settings)
+    def finish(self, heads: Any) -> tuple[Tensor, ...]:
+        return torch.ops.edge_export.detection_postprocess(*self.predictions(heads), self.priors, *self.settings)
+
+
+WRAPPERS: dict[str, type[Decoded]] = {"decoded": Decoded, "nms": Detections}
+
+
+def require_detector(module: nn.Module, postprocess: str) -> None:
+    """UsageError for a module that cannot have this post-processing."""
+    if postprocess in WRAPPERS and not isinstance(module, Detector):
+        missing = [name for name in ("num_classes", "priors", "predictions") if not hasattr(module, name)]
+        raise UsageError(
+            f"postprocess: {postprocess} is for detectors",
+            why=f"{type(module).__name__} has no {' and no '.join(missing)}",
+            try_=["--postprocess raw", "your own detector: docs/adding-a-model.md says what it must offer"],
+        )
+
+
+def with_postprocess(module: nn.Module, postprocess: str, **settings: Any) -> nn.Module:
+    """The module with `raw`, `decoded` or `nms` outputs, in eval mode; `settings` are those of `Detections`."""
+    return WRAPPERS[postprocess](module, **settings).eval() if postprocess in WRAPPERS else module

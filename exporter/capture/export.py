@@ -7,6 +7,7 @@ as long as no other tensor shares its storage; where a view is mutated, torch's 
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import operator
@@ -14,6 +15,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from exporter.capture.aten import ATEN, NOISE, Builder, Unsupported
-from exporter.errors import UnsupportedError, UsageError, blame
+from exporter.errors import ExportError, UnsupportedError, UsageError, blame
 from exporter.ir.graph import Graph, Source, Value
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
@@ -37,20 +39,28 @@ def capture(
     name: str = "model",
     input_names: Sequence[str] = (),
     output_names: Sequence[str] = (),
+    inside: str = "",
 ) -> Graph:
     """Trace `module` on `example` (float32 tensors, static shapes) and translate it op by op.
 
     Inputs are named after `forward`'s parameters, outputs after their keys in the returned structure, unless
-    names are given. The module is put into eval mode. Raises UnsupportedError listing every op that has no
+    names are given. `inside` is the path of the user's model in a wrapper of ours, whose forward takes the same: names
+    and sources leave it out.
+    The module is put into eval mode. Raises UnsupportedError listing every op that has no
     translation, with module path and source line.
     """
     module.eval()
+    if inside and not input_names:
+        parameters = list(inspect.signature(module.get_submodule(inside).forward).parameters)[: len(example)]
+        input_names = parameters if len(parameters) == len(example) else ()
     try:
         with torch.no_grad(), _without_chatter():
             program = torch.export.export(module, tuple(example), strict=False)
+    except ExportError:
+        raise
     except Exception as error:
         raise UnsupportedError(
-            f"torch.export cannot trace {type(module).__name__}",
+            f"torch.export cannot trace {type(module.get_submodule(inside)).__name__}",
             where=blame(error),
             why=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
             try_="make forward() free of data-dependent control flow; check the input size with --size HxW",
@@ -58,7 +68,7 @@ def capture(
     _erase_identities(program)
     if _mutates_shared_storage(program):
         program = program.run_decompositions({})
-    return _Translator(program, name, input_names, output_names).graph
+    return _Translator(program, name, input_names, output_names, inside).graph
 
 
 @contextmanager
@@ -78,9 +88,9 @@ class _Translator:
     """Walks the fx graph once; `env` maps every fx node to our Value (or a list of them)."""
 
     def __init__(
-        self, program: ExportedProgram, name: str, input_names: Sequence[str], output_names: Sequence[str]
+        self, program: ExportedProgram, name: str, input_names: Sequence[str], output_names: Sequence[str], inside: str
     ) -> None:
-        self.program = program
+        self.program, self.inside = program, f"{inside}." if inside else ""
         self.graph = Graph(name)
         self.builder = Builder(self.graph)
         self.env: dict[fx.Node, Any] = {}
@@ -127,7 +137,7 @@ class _Translator:
                 tensor = _stored(self.program, spec.target)
                 memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)  # tied weights share it
                 if memory not in constants:
-                    constants[memory] = self.graph.constant(spec.target, tensor)
+                    constants[memory] = self.graph.constant(spec.target.removeprefix(self.inside), tensor)
                 self.env[node] = constants[memory]
 
     def _outputs(self, names: list[str]) -> None:
@@ -164,7 +174,7 @@ class _Translator:
             assert isinstance(base, fx.Node)
             self.env[node] = self.env[base][index]
             if self.env[node] is None and node.users:
-                self.offenders.append(f"{_name(base):<14} {source_of(base)}  only its first result is supported")
+                self.offenders.append(f"{_name(base):<14} {self._source(base)}  only its first result is supported")
                 self.env[node] = self._stand_in(node)
             return
         self.count += 1
@@ -172,7 +182,7 @@ class _Translator:
         packet = _name(node)
         in_place = packet.endswith("_") and not packet.startswith("_")
         functional = packet.rstrip("_") if in_place else packet
-        source = source_of(node)
+        source = self._source(node)
         if functional in NOISE:
             self.env[node] = args[0] if args else None
             return
@@ -192,6 +202,10 @@ class _Translator:
         self.env[node] = result
         if in_place and isinstance(node.args[0], fx.Node):
             self._rebind(node.args[0], node, result)
+
+    def _source(self, node: fx.Node) -> Source:
+        source = source_of(node)
+        return replace(source, module=source.module.removeprefix(self.inside))
 
     def _refuse_what_is_no_constant(self, node: fx.Node) -> None:
         """Random numbers differ at every call, and an object that is no tensor may hold any state.

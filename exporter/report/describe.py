@@ -23,7 +23,7 @@ def describe(run: Pipeline) -> Report:
         model=recipe.model,
         title=recipe.title,
         precision=recipe.precision,
-        io=recipe.io,
+        io=recipe.io if recipe.io == "float" or not run.graph.tail() else f"{recipe.io} in, float out",
         target=recipe.targets[0],
         weights=inputs.weights,
         random_weights=inputs.random_weights,

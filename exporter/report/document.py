@@ -29,6 +29,7 @@ def document(report: Report) -> Document:
     passed, verdict = facts.verdict(report.verification)
     listed = (
         tables.parity(found),
+        tables.detections(found),
         tables.float_ops(found),
         tables.files(found),
         *tables.latency(found),

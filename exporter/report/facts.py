@@ -66,15 +66,19 @@ def shipped(file: FileFacts, target: str) -> tuple[Fact, ...]:
         Fact("by kind", _counts(file.ops), detail=True),
     ]
     if file.precision == "int8":
-        inner = file.total_ops - file.border_ops
+        end = "heads" if file.tail_ops else "output"
         place = "around them" if target == "onnx" else "at the border"
         facts.append(
             Fact(
                 "integer",
-                f"{figures.count(file.integer_ops)} of {plural(inner, 'op')} between input and output "
+                f"{figures.count(file.integer_ops)} of {plural(file.inner_ops, 'op')} between input and {end} "
                 f"({figures.share(file.integer_share)}); {file.border_ops} quantize/dequantize {place}",
             )
         )
+        if file.tail_ops:
+            facts.append(
+                Fact("float tail", f"{plural(file.tail_ops, 'op')} behind the heads: the model's own, by design")
+            )
     if file.partitions is not None:
         facts.append(Fact("delegate", f"XNNPACK, {plural(file.partitions, 'partition')}; {_outside(file)}"))
     if file.profile_note:

@@ -85,6 +85,8 @@ class Inspection(_Row):
     ops: tuple[OpKind, ...]
     integer_ops: int
     float_ops: int
+    tail_ops: int
+    """Those of the float ops from which nothing leads back to integers: the end of a file that began in integers."""
     border_ops: int
     """QUANTIZE and DEQUANTIZE at the file's float inputs and outputs; counted on neither side."""
     transposes: int
@@ -107,6 +109,7 @@ def inspect_file(path: Path) -> Inspection:
     borders = {op.index for op in file.ops if _is_border(file, op.name, op.inputs, op.outputs)}
     floats = {op.index for op in file.float_ops} - borders
     kinds = Counter((op.name, op.version) for op in file.ops)
+    builtin = {(op.name, op.version) for op in file.ops if not op.custom}
     with_floats = Counter((op.name, op.version) for op in file.ops if op.index in floats)
     try:
         sizes = _sizes(content, file)
@@ -133,9 +136,10 @@ def inspect_file(path: Path) -> Inspection:
         ),
         integer_ops=len(file.ops) - len(floats) - len(borders),
         float_ops=len(floats),
+        tail_ops=_tail(file, floats) if len(floats) + len(borders) < len(file.ops) else 0,
         border_ops=len(borders),
         transposes=sum(op.name == "TRANSPOSE" for op in file.ops),
-        minimum_runtime=minimum_runtime(set(kinds)) if kinds.keys() <= SINCE.keys() else None,
+        minimum_runtime=minimum_runtime(builtin) if builtin <= SINCE.keys() else None,
         labels=_labels(meta, _names(meta.model)),
         metadata=file.metadata,
     )
@@ -161,6 +165,7 @@ def print_inspection(found: Inspection, console: Console) -> None:
             if inner
             else "",
         ),
+        Fact("float tail", f"{found.tail_ops} of the others, behind the last integer op" if found.tail_ops else ""),
         Fact("needs", f"tflite {found.minimum_runtime} or newer" if found.minimum_runtime else ""),
         Fact("signature", found.signature or "none"),
         Fact("subgraphs", f"{found.subgraphs}: only the first is shown" if found.subgraphs > 1 else ""),
@@ -190,6 +195,18 @@ def _file_of(folder: Path) -> Path:
 # --- reading ----------------------------------------------------------------------------------------------------------
 def _is_border(file: TFLiteFile, name: str, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> bool:
     return name in ("QUANTIZE", "DEQUANTIZE") and (inputs[0] in file.inputs or outputs[0] in file.outputs)
+
+
+def _tail(file: TFLiteFile, floats: set[int]) -> int:
+    """How many of the ops `floats` lead to the outputs through such ops alone."""
+    leads_back: set[int] = set()
+    count = 0
+    for op in reversed(file.ops):
+        if op.index not in floats or leads_back.intersection(op.outputs):
+            leads_back.update(op.inputs)
+        else:
+            count += 1
+    return count
 
 
 def _tensors(

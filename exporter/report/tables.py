@@ -21,7 +21,8 @@ def parity(found: Verification) -> Table | None:
     floats = {row.output: row for row in found.float_parity}
     codes = {row.output: row for row in found.integer_parity}
     int8 = {row.output: row for row in found.int8_snr}
-    outputs = list(dict.fromkeys([*floats, *codes, *int8]))
+    tail = {row.output: row for row in found.tail_parity}
+    outputs = list(dict.fromkeys([*codes, *floats, *int8, *tail]))
     columns, cells = [Column("output", numeric=False)], [[name] for name in outputs]
 
     def add(title: str, rows: Mapping[str, T], cell: Callable[[T], str], detail: bool = False) -> None:
@@ -36,6 +37,7 @@ def parity(found: Verification) -> Table | None:
     add("codes equal", codes, lambda row: figures.share(row.equal))
     add("max LSB", codes, lambda row: str(row.max_lsb))
     add("codes", codes, lambda row: figures.count(row.count), detail=True)
+    add("tail dB", tail, lambda row: figures.decibels(row.pooled))
     add("int8 dB", int8, lambda row: figures.decibels(row.pooled))
     add("median dB", int8, lambda row: figures.decibels(row.median))
     add("int8 max error", int8, lambda row: figures.error(row.max_error), detail=True)
@@ -45,7 +47,41 @@ def parity(found: Verification) -> Table | None:
         if rows
     )
     note = "dB: SNR against float PyTorch. Codes: int8 values against the integer interpreter's." if codes else ""
+    if tail:
+        note = f"{note or 'dB: SNR against float PyTorch.'} Tail: the shipped file's against the interpreter's."
     return _table("Parity", columns, cells, note=note, charts=charts)
+
+
+def detections(found: Verification) -> Table | None:
+    """Finished detections of each file: how many pair up with the reference's."""
+    columns = (
+        Column("detections of", numeric=False),
+        Column("against", numeric=False),
+        Column("expected"),
+        Column("found"),
+        Column("pairs"),
+        Column("share"),
+        Column("mean IoU"),
+        Column("max score error"),
+        Column("a pair's IoU", detail=True),
+        Column("a pair's scores", detail=True),
+    )
+    rows = [
+        (
+            f"{row.file} file",
+            row.reference,
+            figures.count(row.expected),
+            figures.count(row.found),
+            figures.count(row.matched),
+            figures.share(row.share),
+            ABSENT if row.mean_iou is None else f"{row.mean_iou:.4f}",
+            figures.error(row.max_score_error),
+            f">= {row.least_iou:g}",
+            f"within {row.most_score:g}",
+        )
+        for row in found.detections
+    ]
+    return _table("Detections", columns, rows, note="A pair has one class, and boxes and scores near each other.")
 
 
 def float_ops(found: Verification) -> Table | None:

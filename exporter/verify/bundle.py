@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from exporter.bundle import MANIFEST, read_manifest, sha256
 from exporter.errors import AccuracyError, DataError
+from exporter.verify.detections import DetectionMeter, Tolerance
 from exporter.verify.files import open_runtime
 from exporter.verify.latency import measure_latency
 from exporter.verify.results import LatencyRow
@@ -90,10 +92,20 @@ class _Array(_Row):
     tolerance: float = 0.0
 
 
+class _Detections(_Row):
+    """Which outputs are boxes, class ids, scores and number, and when two results are the same."""
+
+    outputs: tuple[str, str, str, str]
+    least_iou: float
+    most_score: float
+    least_share: float
+
+
 class _Golden(_Row):
     runtime: str
     inputs: tuple[_Array, ...]
     outputs: tuple[_Array, ...]
+    detections: _Detections | None = None
 
 
 def verify_bundle(folder: Path) -> BundleCheck:
@@ -158,13 +170,26 @@ def _run(folder: Path, file: str) -> dict[str, Any]:
             tolerance=entry.tolerance,
         )
         for entry in golden.outputs
+        if golden.detections is None or entry.name not in golden.detections.outputs
     )
+    if golden.detections is not None:
+        rows += (_detections(golden.detections, expected, results),)
     return {
         "golden": rows,
         "latency": measure_latency(file, open_runtime(folder / file), inputs),
         "runtime": runtime.runtime,
         "runtime_at_export": golden.runtime,
     }
+
+
+def _detections(
+    golden: _Detections, expected: Mapping[str, np.ndarray], results: Mapping[str, np.ndarray]
+) -> GoldenOutput:
+    """All four outputs as one: the share of detections that did not come again."""
+    meter = DetectionMeter("golden", "golden", Tolerance(golden.least_iou, golden.most_score))
+    meter.add(*([torch.from_numpy(arrays[name]) for name in golden.outputs] for arrays in (expected, results)))
+    missing = 1 - meter.result().share
+    return GoldenOutput(output="detections", difference=missing, tolerance=1 - golden.least_share)
 
 
 def _read(folder: Path, entry: _Array) -> np.ndarray:

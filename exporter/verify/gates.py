@@ -16,7 +16,7 @@ def judge(result: Verification, gates: Gates) -> tuple[Gate, ...]:
 
 def _judged(result: Verification, gates: Gates) -> Iterator[Gate]:
     if gates.float_snr is not None and result.float_parity:
-        yield _snr("float SNR", result.float_parity, gates.float_snr)
+        yield _snr("float SNR", _gated(result), gates.float_snr)
     if gates.integer_equal is not None and result.integer_parity:
         worst = min(row.equal for row in result.integer_parity)
         yield _gate(
@@ -33,6 +33,9 @@ def _judged(result: Verification, gates: Gates) -> Iterator[Gate]:
         )
     if gates.int8_snr is not None and result.int8_snr:
         yield _snr("int8 SNR", result.int8_snr, gates.int8_snr)
+    if gates.float_snr is not None and result.tail_parity:
+        yield _snr("float tail SNR", result.tail_parity, gates.float_snr)
+    yield from _detections(result, gates)
     shipped = result.files[0]
     if gates.integer_share is not None and shipped.precision == "int8":
         share = shipped.integer_share
@@ -48,6 +51,27 @@ def _judged(result: Verification, gates: Gates) -> Iterator[Gate]:
         yield _gate(
             "int8 / float time", "latency", f"<= {gates.latency_ratio:g}", f"{ratio:.2f}", ratio <= gates.latency_ratio
         )
+
+
+def _gated(result: Verification) -> tuple[Snr, ...]:
+    """Of a float16 file with a float tail the heads: behind them, exponentials make large errors of small ones."""
+    behind = {row.output for row in result.tail_parity} if result.files[0].precision == "float16" else set()
+    return tuple(row for row in result.float_parity if row.output not in behind)
+
+
+def _detections(result: Verification, gates: Gates) -> Iterator[Gate]:
+    """A float32 file's must be PyTorch's, others' the interpreter's; how near those come to PyTorch's is optional."""
+    for row in result.detections:
+        reduced = row.file != "float32" and row.reference == "PyTorch"
+        limit = gates.similar_detections if reduced else gates.same_detections
+        if limit is not None and (row.expected or row.found):
+            yield _gate(
+                f"{row.file} detections of {row.reference}",
+                "accuracy",
+                f">= {limit:.2%}",
+                f"{row.share:.2%}",
+                row.share >= limit,
+            )
 
 
 def _snr(name: str, rows: tuple[Snr, ...], limit: float) -> Gate:

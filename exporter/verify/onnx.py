@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from exporter.ir.graph import Graph
 from exporter.ir.run import Interpreter
+from exporter.verify.body import border_names
 from exporter.verify.codes import CodesRow, codes_in, output_params, reals
 from exporter.verify.parity import SnrMeter
 from exporter.verify.results import FileFacts, FloatOp
@@ -72,7 +73,8 @@ class OpenONNX:
         content = self._path.read_bytes()
         model = onnx.load_from_string(content)
         kinds = Counter(node.op_type for node in model.graph.node)
-        computing = [node for node in model.graph.node if node.op_type not in BESIDE]
+        tail = _behind(model, border_names(self._graph))
+        computing = [n for n in model.graph.node if n.op_type not in BESIDE and n.output[0] not in tail]
         floats: dict[str, FloatOp] = {}
         if precision == "int8":
             for node in _outside_pairs(model, computing):
@@ -90,6 +92,7 @@ class OpenONNX:
             ops=dict(sorted(kinds.items())),
             integer_ops=len(computing) - len(floats) if precision == "int8" else 0,
             border_ops=sum(kinds[kind] for kind in QDQ),
+            tail_ops=len(tail),
             float_ops=tuple(floats.values()),
             transposes=kinds["Transpose"],
             minimum_runtime=f"opset {opset}, onnxruntime 1.17.0",
@@ -152,6 +155,16 @@ def cut_at_codes(model: Any) -> bytes:
         if codes not in declared:
             graph.output.add(name=codes).type.CopyFrom(shapes[codes])
     return bytes(model.SerializeToString())
+
+
+def _behind(model: Any, names: Set[str]) -> set[str]:
+    """First outputs of the operators that depend on the tensors of these names."""
+    reached, found = set(names), set()
+    for node in model.graph.node:
+        if reached & set(node.input):
+            reached.update(node.output)
+            found.add(node.output[0])
+    return found
 
 
 def _outside_pairs(model: Any, computing: Sequence[Any]) -> Iterator[Any]:

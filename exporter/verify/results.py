@@ -33,6 +33,31 @@ class Codes(_Row):
     count: int
 
 
+class Matched(_Row):
+    """Detections of a file against a reference's, over all samples: how many pair up.
+
+    A pair has one class, an IoU of at least `least_iou` and scores at most `most_score` apart. `mean_iou` is over the
+    pairs, None without any.
+    """
+
+    file: str
+    reference: str
+    """PyTorch, or the interpreter."""
+    expected: int
+    found: int
+    matched: int
+    least_iou: float
+    most_score: float
+    mean_iou: float | None
+    max_score_error: float
+
+    @property
+    def share(self) -> float:
+        """Pairs per detection of whichever side has more; 1 where neither has any."""
+        most = max(self.expected, self.found)
+        return self.matched / most if most else 1.0
+
+
 class FloatOp(_Row):
     """An op that works on floats inside an int8 file, and why."""
 
@@ -79,7 +104,9 @@ class FileFacts(_Row):
     ops: dict[str, int]
     integer_ops: int
     border_ops: int
-    """quantize and dequantize at the model's float inputs and outputs."""
+    """quantize and dequantize at the model's float inputs and outputs, and before its float tail."""
+    tail_ops: int = 0
+    """Those behind the border that the model itself draws: its float tail, such as box decoding."""
     float_ops: tuple[FloatOp, ...] = ()
     transposes: int = 0
     partitions: int | None = None
@@ -96,10 +123,14 @@ class FileFacts(_Row):
         return sum(self.ops.values())
 
     @property
+    def inner_ops(self) -> int:
+        """Operators between the borders, without the float tail."""
+        return self.total_ops - self.border_ops - self.tail_ops
+
+    @property
     def integer_share(self) -> float:
-        """Share of integer ops among those between input and output."""
-        inner = self.total_ops - self.border_ops
-        return self.integer_ops / inner if inner else 1.0
+        """Share of integer ops among those between input and output, or where the float tail begins."""
+        return self.integer_ops / self.inner_ops if self.inner_ops else 1.0
 
 
 class Gate(_Row):
@@ -120,10 +151,15 @@ class Verification(_Row):
     samples_note: str = ""
     """Which pictures, and whether calibration saw them."""
     float_parity: tuple[Snr, ...] = ()
-    """The float file against PyTorch."""
+    """The float file against PyTorch; a float16 one with a float tail up to the heads too."""
     integer_parity: tuple[Codes, ...] = ()
+    """The int8 file against the integer interpreter; with a float tail, its body alone, up to the heads."""
     int8_snr: tuple[Snr, ...] = ()
-    """The int8 file against PyTorch."""
+    """The int8 file against PyTorch; with a float tail, the heads too."""
+    tail_parity: tuple[Snr, ...] = ()
+    """The float tail of an int8 or float16 file against the interpreter's, from the same heads."""
+    detections: tuple[Matched, ...] = ()
+    """Finished detections: each file's against PyTorch's; of int8 and float16 also against the interpreter's."""
     latency: tuple[LatencyRow, ...] = ()
     files: tuple[FileFacts, ...] = ()
     """The shipped file first; then the float32 twin that an int8 one is compared with (not shipped)."""

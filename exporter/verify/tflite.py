@@ -15,6 +15,7 @@ from exporter.ir.graph import Graph
 from exporter.ir.run import Interpreter
 from exporter.lower.tflite.layout import Layouts
 from exporter.lower.tflite.versions import minimum_runtime
+from exporter.verify.body import border_names
 from exporter.verify.codes import CodesRow, codes, codes_in, output_params
 from exporter.verify.results import FileFacts, FloatOp, OpTime, OutsideDelegate
 from exporter.verify.runtimes.litert import LiteRT
@@ -83,20 +84,25 @@ class OpenTFLite:
         update["outside_delegate"] = tuple(
             OutsideDelegate(op=op, count=count, share=shares.get(op)) for op, count in sorted(outside.items())
         )
-        return file_facts(self._path, precision, islands).model_copy(update=update)
+        return file_facts(self._path, self._graph, precision, islands).model_copy(update=update)
 
     def warnings(self, sample: Sequence[Tensor]) -> list[str]:
         """None: XNNPACK's int8 is the interpreter's on every host."""
         return []
 
 
-def file_facts(path: Path, precision: str, islands: Mapping[str, str]) -> FileFacts:
-    """What the file says about itself. `islands` gives reasons for float ops by the name of their output."""
+def file_facts(path: Path, graph: Graph, precision: str, islands: Mapping[str, str]) -> FileFacts:
+    """What the file that was written from `graph` says about itself. `islands` gives reasons for float ops by the name
+    of their output; the model's own float tail is counted apart.
+    """
     file = read_file(path)
     content = path.read_bytes()
+    tail_border, tail = tail_ops(file, graph) if precision == "int8" else (set(), set())
     integer, borders, floats = 0, 0, []
     for op in file.ops:
-        if _is_border(file, op):
+        if op.index in tail:
+            continue
+        if op.index in tail_border or _is_border(file, op):
             borders += 1
         elif _works_on_floats(file, op):
             name = file.tensors[op.outputs[0]].name
@@ -112,6 +118,7 @@ def file_facts(path: Path, precision: str, islands: Mapping[str, str]) -> FileFa
         ops=dict(sorted(Counter(op.name for op in file.ops).items())),
         integer_ops=integer,
         border_ops=borders if precision == "int8" else 0,
+        tail_ops=len(tail),
         float_ops=tuple(floats) if precision == "int8" else (),
         transposes=sum(op.name == "TRANSPOSE" for op in file.ops),
         minimum_runtime=minimum_runtime({(op.name, op.version) for op in file.ops if not op.custom}),
@@ -123,8 +130,7 @@ def tail_ops(file: TFLiteFile, graph: Graph) -> tuple[set[int], set[int]]:
 
     The border is where the quantised graph says so; what lies behind is found in the file itself.
     """
-    operands = [v for node in graph.tail() for v in node.inputs]
-    names = {v.name for v in operands if v.producer and v.producer.op.name == "dequantize"}
+    names = border_names(graph)
     border = {op.index for op in file.ops if file.tensors[op.outputs[0]].name in names}
     reached = {file.ops[i].outputs[0] for i in border}
     behind = set()

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
-import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
-from exporter.ir.graph import Graph
+from exporter.ir.run import Interpreter
 from exporter.recipe import Gates
-from exporter.verify.codes import codes, output_params, reals
-from exporter.verify.files import open_file
+from exporter.verify.body import tail
+from exporter.verify.comparison import Artifact, Comparison, reference_outputs
 from exporter.verify.gates import judge
 from exporter.verify.latency import measure_latency
-from exporter.verify.parity import CodeMeter, SnrMeter
 from exporter.verify.results import Verification
 
 DROWNED = 6.0
 """SNR in dB below which an int8 output is called out: the error is half the signal or more."""
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """A file and the graph it was written from."""
-
-    path: Path
-    graph: Graph
-    precision: str
-    shipped: bool = True
 
 
 def verify(
@@ -39,6 +24,7 @@ def verify(
     samples: Iterable[Sequence[Tensor]],
     gates: Gates,
     *,
+    body: Artifact | None = None,
     note: str = "",
     islands: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
@@ -46,84 +32,61 @@ def verify(
 ) -> Verification:
     """Run every artifact on every sample and compare with eager PyTorch; int8 ones with the integer interpreter too.
 
-    `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors. `warnings` of earlier
-    stages come first in the result's.
+    `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors. The first artifact is the
+    shipped one. `body` is its part up to the heads where a float tail follows: there precision is lost, if anywhere,
+    and the tail is held against the interpreter's from the file's own heads. `warnings` of earlier stages come first in
+    the result's.
     """
-    comparisons = [_Comparison(a) for a in artifacts]
+    comparisons = [Comparison(a) for a in artifacts]
+    heads, behind = (Comparison(body), Interpreter(tail(artifacts[0].graph))) if body else (None, None)
     done, sample = 0, None
     for done, sample in enumerate(samples, 1):
-        reference = reference_outputs(module, sample)
+        reference, raw = reference_outputs(module, sample)
+        ends: dict[str, Tensor] = {}
+        if heads and behind:
+            given = heads.run(sample)
+            heads.add(sample, given, raw)
+            ends = dict(zip(behind.graph.output_names, behind.run(given), strict=True))
         for comparison in comparisons:
-            comparison.add(sample, reference)
+            comparison.add(sample, comparison.run(sample), reference, ends if comparison is comparisons[0] else {})
         progress(done)
     assert sample is not None
     feeds = [c.file.feed(sample) for c in comparisons]
     each = list(zip(artifacts, comparisons, feeds, strict=True))
     latency = tuple(measure_latency(artifact.precision, c.file.shipped, feed) for artifact, c, feed in each)
     facts = tuple(c.file.facts(a.precision, feed, islands or {}, a.shipped) for a, c, feed in each)
-    floats = next((c for c in comparisons if c.artifact.precision != "int8"), None)
-    int8 = next((c for c in comparisons if c.artifact.precision == "int8"), None)
+    measured = [*([heads] if heads else []), *comparisons]
+    floats = [c for c in measured if c.artifact.precision != "int8"]
+    int8 = [c for c in measured if c.artifact.precision == "int8"]
     runtime = comparisons[0].file.runtime
     result = Verification(
         runtime=f"{runtime.runtime} ({runtime.kernels})",
         samples=done,
         samples_note=note,
-        float_parity=tuple(m.result() for m in floats.snr) if floats else (),
-        integer_parity=tuple(m.result() for m in int8.codes.values()) if int8 else (),
-        int8_snr=tuple(m.result() for m in int8.snr) if int8 else (),
+        float_parity=tuple(row for c in floats for row in c.against_pytorch()),
+        integer_parity=tuple(row for c in int8 for row in c.against_integers()),
+        int8_snr=tuple(row for c in int8 for row in c.against_pytorch()),
+        tail_parity=comparisons[0].tail_against_interpreter(),
+        detections=tuple(row for c in comparisons for row in c.matched()),
         latency=latency,
         files=facts,
-        warnings=(*warnings, *_dead_outputs(int8), *_drowned_outputs(int8), *int8.file.warnings(sample))
-        if int8
-        else tuple(warnings),
     )
+    told = [*warnings, *(text for c in int8 for text in c.dead()), *_drowned_outputs(result), *_nothing_found(result)]
+    told += int8[0].file.warnings(sample) if int8 else []
+    result = result.model_copy(update={"warnings": tuple(told)})
     return result.model_copy(update={"gates": judge(result, gates)})
 
 
-@torch.no_grad()
-def reference_outputs(module: nn.Module, sample: Sequence[Tensor]) -> list[Tensor]:
-    """Eager PyTorch's outputs, flattened in order."""
-    inputs = (x.clone() for x in sample)  # a model may write to them
-    return [leaf for leaf in tree_leaves(module(*inputs)) if isinstance(leaf, Tensor)]
-
-
-class _Comparison:
-    """Meters for every output of one artifact, and for the rows of its integer parity."""
-
-    def __init__(self, artifact: Artifact) -> None:
-        self.artifact, self.graph = artifact, artifact.graph
-        self.file = open_file(artifact.path, artifact.graph)
-        self.params = output_params(artifact.graph)
-        self.snr = [SnrMeter(name) for name in artifact.graph.output_names]
-        self.codes: dict[str, CodeMeter] = {}
-        self.seen: dict[str, set[int]] = {}
-        """The smallest and the largest code of each sample: one code alone means that the output never changed."""
-
-    def add(self, sample: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
-        results = self.file.fetch(self.file.runtime.run(self.file.feed(sample)))
-        for meter, want, got, params in zip(self.snr, reference, results, self.params, strict=True):
-            meter.add(want, reals(got, params))
-            if params is not None:
-                ends = torch.aminmax(codes(got, params))
-                self.seen.setdefault(meter.output, set()).update(int(code) for code in ends)
-        if self.artifact.precision == "int8":
-            for name, expected, given in self.file.integer_rows(sample, results):
-                self.codes.setdefault(name, CodeMeter(name)).add(expected, given)
-
-
-def _dead_outputs(comparison: _Comparison) -> list[str]:
-    return [
-        f"output {name} has one code on every sample: it carries no information in int8"
-        for name, seen in comparison.seen.items()
-        if len(seen) < 2
-    ]
-
-
-def _drowned_outputs(comparison: _Comparison) -> list[str]:
-    rows = [meter.result() for meter in comparison.snr]
+def _drowned_outputs(result: Verification) -> list[str]:
     return [
         f"output {row.output} keeps {row.pooled:.1f} dB in int8: its error is about as large as its signal. "
         "Calibrate on more typical pictures, try other --ranges, or set gates.int8_snr to refuse such a file"
-        for row in rows
+        for row in result.int8_snr
         if row.pooled is not None and row.pooled < DROWNED
     ]
+
+
+def _nothing_found(result: Verification) -> list[str]:
+    if not result.detections or any(row.expected for row in result.detections):
+        return []
+    return ["no picture holds a detection above nms.score_threshold: nothing could be compared behind the heads"]

@@ -34,6 +34,12 @@ from refusals import names, refused
         pytest.param(["net:make", "--num-classes", "7"], ["your own function sets its classes"], id="classes-of-own"),
         pytest.param(["net:make", "--int8", "--fp16"], ["exclude each other"], id="two-precisions"),
         pytest.param(["net:make", "--target", "onnxx"], ["unknown target 'onnxx'", "tflite"], id="target"),
+        pytest.param(
+            ["net:make", "--postprocess", "nms"],
+            ["postprocess: nms is for detectors", "Net has no num_classes and no priors and no predictions"],
+            id="no-detector",
+        ),
+        pytest.param(["net:make", "--postprocess", "box"], ["--postprocess", "'box'", "'decoded'"], id="postprocess"),
         pytest.param(["net:make", "--plan", "p.json"], ["--plan without --int8"], id="plan-of-float"),
         pytest.param(
             ["net:make", "--int8", "--plan", "p", "--ranges", "mse"], ["exclude each other"], id="plan-and-ranges"

@@ -12,9 +12,10 @@ import pytest
 from exporter.pipeline import Pipeline
 from exporter.quantize.data import default_samples_dir, load_samples
 from exporter.recipe import Gates, load_recipe
+from exporter.verify.comparison import Artifact
 from exporter.verify.results import Verification
 from exporter.verify.runtimes.litert_file import read_file
-from exporter.verify.verify import Artifact, verify
+from exporter.verify.verify import verify
 
 pytestmark = pytest.mark.slow
 

@@ -4,12 +4,14 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from google_metadata import reader
 
 from exporter.errors import DataError, UsageError
 from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
 from exporter.lower.facts import Facts
+from exporter.lower.tflite import TFLite
 from exporter.lower.tflite.file import ModelFile
 from exporter.lower.tflite.metadata import NAME, TensorMeta, append_files, metadata_buffer, metadata_for, read
 from exporter.lower.tflite.metadata_schema import decode, encode
@@ -166,6 +168,80 @@ def test_labels_go_to_the_output_that_counts_as_many():
 def test_labels_that_fit_no_output_belong_to_the_model():
     model = decode(metadata_for(graph(), Facts("tiny", labels=("one", "two"))))
     assert model["associated_files"] == [{"name": "labels.txt"}]  # type UNKNOWN is the default and not stored
+
+
+# --- detectors --------------------------------------------------------------------------------------------------------
+def detector(path, **facts) -> None:
+    """A file with the four outputs of detection_postprocess, named by the model as it likes."""
+    g = Graph("detector")
+    codes, scores = g.add_input("codes", (1, 5, 4)), g.add_input("scores", (1, 5, 3))
+    anchors = g.constant("anchors", torch.full((5, 4), 0.5))
+    settings = {"score_threshold": 0.25, "iou_threshold": 0.5, "max_detections": 4, "per_class": False}
+    found = g.emit_all("detection_postprocess", [codes, scores, anchors], **settings)
+    g.set_outputs(dict(zip(("boxes", "classes", "scores_out", "count"), found, strict=True)))
+    TFLite().write(g, path, Facts("detector", labels=FACTS.labels, **facts))
+
+
+def test_googles_reader_sees_a_detector_as_the_task_library_wants_it(tmp_path):
+    """Source: tflite-support metadata_writers/object_detector.py, whose names the Task Library looks for."""
+    detector(tmp_path / "d.tflite", outputs={"boxes": "where"})
+    displayer = reader().MetadataDisplayer.with_model_file(str(tmp_path / "d.tflite"))
+    (subgraph,) = json.loads(displayer.get_metadata_json())["subgraph_metadata"]
+    feature = {"content_properties_type": "FeatureProperties", "content_properties": {}}
+    corners = {"index": [1, 0, 3, 2], "type": "BOUNDARIES"}  # RATIO is the default coordinate type: not stored
+    assert subgraph["output_tensor_metadata"] == [
+        {
+            "name": "location",
+            "description": "where",
+            "content": {
+                "content_properties_type": "BoundingBoxProperties",
+                "content_properties": corners,
+                "range": {"min": 2, "max": 2},
+            },
+        },
+        {
+            "name": "category",
+            "content": {**feature, "range": {"min": 2, "max": 2}},
+            "associated_files": [{"name": "labels.txt", "type": "TENSOR_VALUE_LABELS"}],
+        },
+        {
+            "name": "score",
+            "content": {**feature, "range": {"min": 2, "max": 2}},
+            "process_units": [
+                {"options_type": "ScoreThresholdingOptions", "options": {"global_score_threshold": 0.25}}
+            ],
+        },
+        {"name": "number of detections", "content": feature},
+    ]
+    assert subgraph["output_tensor_groups"] == [
+        {"name": "detection_result", "tensor_names": ["location", "category", "score"]}
+    ]
+    assert displayer.get_associated_file_buffer("labels.txt") == LABELS["labels.txt"]
+
+
+def test_groups_of_outputs_need_a_younger_parser(tmp_path):
+    detector(tmp_path / "d.tflite")
+    assert read(tmp_path / "d.tflite").model["min_parser_version"] == "1.2.0"
+    assert decode(metadata_for(graph(), FACTS))["min_parser_version"] == "1.0.0"
+
+
+def test_a_detectors_signature_keeps_the_models_own_names(tmp_path):
+    detector(tmp_path / "d.tflite")
+    assert [t.name for t in LiteRT(tmp_path / "d.tflite").outputs] == ["boxes", "classes", "scores_out", "count"]
+
+
+def test_decoded_boxes_are_boxes_and_scores_count_the_labels():
+    g = Graph("decoded")
+    x = g.add_input("x", (1, 5, 4))
+    g.set_outputs(
+        {"boxes": g.emit("relu", [x]), "scores": g.emit("reshape", [g.add_input("y", (15,))], shape=(1, 5, 3))}
+    )
+    facts = Facts("decoded", labels=FACTS.labels, boxes="boxes")
+    first, second = decode(metadata_for(g, facts))["subgraph_metadata"][0]["output_tensor_metadata"]
+    corners = {"index": [1, 0, 3, 2], "type": "BOUNDARIES"}
+    assert first["content"]["content_properties"] == ("BoundingBoxProperties", corners)
+    assert "associated_files" not in first
+    assert second["associated_files"] == [{"name": "labels.txt", "type": "TENSOR_AXIS_LABELS"}]
 
 
 def test_the_same_facts_give_the_same_bytes():

@@ -16,7 +16,7 @@ from exporter.report import figures, from_json, html, markdown, print_report, to
 from exporter.report.document import document
 from exporter.report.facts import LOUD
 from exporter.report.parts import FAIL, PASS
-from exporter.verify.results import FloatOp, LatencyRow, Report, Snr
+from exporter.verify.results import FloatOp, LatencyRow, Matched, Report, Snr
 
 HOSTILE = 'a|b <script>alert(1)</script> & "q" `c` *d* [e](f) \\ [bold red]g[/] :smile:'
 VOID = {"meta", "link", "img", "br", "hr", "line", "path", "input"}
@@ -195,6 +195,34 @@ def test_an_ascii_console_gets_ascii() -> None:
     text = raw.getvalue().decode("ascii")
     assert ">= 25 dB" in text
     assert "x FAIL 1 of 6 gates" in text
+
+
+def test_a_float_tail_is_named_and_counted_apart() -> None:
+    report = efficientdet()
+    assert report.verification is not None
+    shipped = report.verification.files[0]
+    tail = Snr(output="boxes", pooled=131.7, median=131.7, max_error=1e-6)
+    ends = changed(report, files=(shipped.model_copy(update={"tail_ops": 12, "float_ops": ()}),), tail_parity=(tail,))
+    text = markdown(ends)
+    inner = shipped.total_ops - shipped.border_ops - 12
+    assert f"of {inner} ops between input and heads" in text
+    assert "12 ops behind the heads" in text
+    assert "tail dB" in text
+    assert "131.7" in text
+    assert "float tail" not in markdown(report)
+
+
+def test_detections_are_told_as_pairs() -> None:
+    row = Matched(
+        file="int8", reference="PyTorch", expected=400, found=396, matched=371,
+        least_iou=0.5, most_score=1, mean_iou=0.91234, max_score_error=0.0321,
+    )  # fmt: skip
+    for text in (
+        markdown(changed(efficientdet(), detections=(row,))),
+        html(changed(efficientdet(), detections=(row,))),
+    ):
+        assert all(figure in text for figure in ("400", "396", "371", "92.75 %", "0.9123", "0.0321"))
+    assert "mean IoU" not in markdown(efficientdet())
 
 
 def test_markup_in_a_name_is_printed_as_it_is() -> None:

@@ -70,6 +70,6 @@ def test_conversions_of_a_float_island_are_no_borders(io: str, borders: int, tmp
     graph = simplify(capture(Divides(), (x,)))
     _, islands = quantize(graph, calibrate(graph, [(x,)], "minmax"), io=io)
     TFLite().write(graph, tmp_path / "m.tflite", Facts("m", "int8"))
-    facts = file_facts(tmp_path / "m.tflite", "int8", islands)
+    facts = file_facts(tmp_path / "m.tflite", graph, "int8", islands)
     assert (facts.integer_ops, facts.border_ops) == (2, borders)
     assert {row.op for row in facts.float_ops} == {"DEQUANTIZE", "DIV", "QUANTIZE"}

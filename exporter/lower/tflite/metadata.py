@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
@@ -25,7 +26,13 @@ from exporter.lower.tflite.metadata_schema import decode, encode
 NAME = "TFLITE_METADATA"
 LABELS = "labels.txt"
 MIN_PARSER_VERSION = "1.0.0"
-"""Every field and enum code written here has been in the schema since 1.0.0."""
+"""Every field and enum code written here has been in the schema since 1.0.0, but for groups of tensors."""
+GROUPS_PARSER_VERSION = "1.2.0"
+DETECTIONS = "detection_result"
+DETECTION_NAMES = ("location", "category", "score", "number of detections")
+"""What the Task Library finds the outputs of detection_postprocess by, in their order. Source: tflite-support
+metadata_writers/object_detector.py, cc/task/vision/object_detector.cc.
+"""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The zip format's first date, so that the same files give the same bytes."""
 
@@ -37,7 +44,8 @@ class TensorMeta:
     `mean` and `std` make it an RGB image: they are per channel, for pixels in 0..255, and apply before quantisation.
     `low` and `high` are the range of the stored values, per channel or once. `labels_file` names an associated file
     with one label a line: for the last axis, or, with `labels_are_values`, for the values (class ids of a detector).
-    `score_threshold` is the score below which an app should drop a result.
+    `score_threshold` is the score below which an app should drop a result. `boxes` makes it boxes y0, x0, y1, x1 as
+    parts of the input. `items` is the dimension along which it lists things, such as detections.
     """
 
     name: str
@@ -49,6 +57,8 @@ class TensorMeta:
     labels_file: str | None = None
     labels_are_values: bool = False
     score_threshold: float | None = None
+    boxes: bool = False
+    items: int | None = None
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or len(self.low) != len(self.high):
@@ -73,22 +83,23 @@ def metadata_for(graph: Graph, facts: Facts) -> bytes:
     Labels go to the outputs whose last dimension counts as many entries, or to the model where none does.
     """
     inputs = [_input(value, facts) for value in graph.inputs]
-    outputs = [
-        TensorMeta(
-            name,
-            facts.outputs.get(name, ""),
-            labels_file=LABELS if facts.labels and value.shape[-1:] == (len(facts.labels),) else None,
-        )
-        for name, value in zip(graph.output_names, graph.outputs, strict=True)
-    ]
+    outputs = [_output(name, value, facts) for name, value in zip(graph.output_names, graph.outputs, strict=True)]
     loose = (LABELS,) if facts.labels and not any(output.labels_file for output in outputs) else ()
-    return metadata_buffer(facts, inputs, outputs, files=loose)
+    lists = [output.name for output in outputs if output.items is not None]
+    return metadata_buffer(facts, inputs, outputs, files=loose, groups={DETECTIONS: lists} if lists else {})
 
 
 def metadata_buffer(
-    facts: Facts, inputs: Sequence[TensorMeta], outputs: Sequence[TensorMeta], files: Sequence[str] = ()
+    facts: Facts,
+    inputs: Sequence[TensorMeta],
+    outputs: Sequence[TensorMeta],
+    files: Sequence[str] = (),
+    groups: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> bytes:
-    """The flatbuffer to store under `NAME`: tensors in the file's order, `files` that belong to no one tensor."""
+    """The flatbuffer to store under `NAME`: tensors in the file's order, `files` that belong to no one tensor, `groups`
+    of outputs whose entries belong together.
+    """
+    grouped = [{"name": name, "tensor_names": list(names)} for name, names in groups.items()]
     model = {
         **_texts(
             name=facts.name,
@@ -101,9 +112,10 @@ def metadata_buffer(
             {
                 "input_tensor_metadata": [_tensor(meta) for meta in inputs],
                 "output_tensor_metadata": [_tensor(meta) for meta in outputs],
+                **({"output_tensor_groups": grouped} if grouped else {}),
             }
         ],
-        "min_parser_version": MIN_PARSER_VERSION,
+        "min_parser_version": GROUPS_PARSER_VERSION if grouped else MIN_PARSER_VERSION,
     }
     if files:
         model["associated_files"] = [{"name": name, "type": "UNKNOWN"} for name in files]
@@ -164,10 +176,36 @@ def _input(value: Value, facts: Facts) -> TensorMeta:
     return TensorMeta(value.name, f"RGB image, {width} wide and {height} high", mean, std, ends[0], ends[1])
 
 
+def _output(name: str, value: Value, facts: Facts) -> TensorMeta:
+    """Labels on the axis that counts as many; the four outputs of a detector as its mobile APIs want them."""
+    description = facts.outputs.get(name, "")
+    node = value.producer
+    if node is None or node.op.name != "detection_postprocess":
+        on_axis = bool(facts.labels) and value.shape[-1:] == (len(facts.labels),)
+        return TensorMeta(name, description, labels_file=LABELS if on_axis else None, boxes=name == facts.boxes)
+    role = DETECTION_NAMES[node.outputs.index(value)]
+    return TensorMeta(
+        role,
+        description,
+        labels_file=LABELS if facts.labels and role == "category" else None,
+        labels_are_values=True,
+        score_threshold=node.attrs["score_threshold"] if role == "score" else None,
+        boxes=role == "location",
+        items=None if role == "number of detections" else 2,
+    )
+
+
 def _tensor(meta: TensorMeta) -> dict[str, Any]:
     table: dict[str, Any] = _texts(name=meta.name, description=meta.description)
-    image = ("ImageProperties", {"color_space": "RGB"})
-    table["content"] = {"content_properties": image if meta.mean else ("FeatureProperties", {})}
+    content: tuple[str, dict[str, Any]] = ("FeatureProperties", {})
+    if meta.mean:
+        content = ("ImageProperties", {"color_space": "RGB"})
+    elif meta.boxes:  # the index says where left, top, right and bottom stand
+        corners = {"index": [1, 0, 3, 2], "type": "BOUNDARIES", "coordinate_type": "RATIO"}
+        content = ("BoundingBoxProperties", corners)
+    table["content"] = {"content_properties": content}
+    if meta.items is not None:
+        table["content"]["range"] = {"min": meta.items, "max": meta.items}
     units: list[dict[str, Any]] = []
     if meta.mean:
         units.append({"options": ("NormalizationOptions", {"mean": meta.mean, "std": meta.std})})

@@ -8,6 +8,7 @@ from exporter.build import cspnet as cspnet
 from exporter.build import darknet_variants as darknet_variants
 from exporter.build import efficientdet_variants as efficientdet_variants
 from exporter.build import fasternet as fasternet
+from exporter.build import fusion as fusion
 from exporter.build import litehrnet_variants as litehrnet_variants
 from exporter.build.checkpoints import load_weights, refit_batchnorm
 from exporter.build.download import digest_of, fetch, resolve

@@ -9,6 +9,7 @@ from exporter.ir.graph import Graph
 from exporter.simplify.add_before_concat import add_before_concat
 from exporter.simplify.affine_to_convolution import affine_to_convolution
 from exporter.simplify.batch_norm import batch_norm_to_affine
+from exporter.simplify.double_sums import double_sums
 from exporter.simplify.duplicates import merge_duplicates
 from exporter.simplify.fold_affine import fold_affine
 from exporter.simplify.fold_constants import fold_constants
@@ -18,6 +19,7 @@ from exporter.simplify.identities import drop_identities
 from exporter.simplify.join_tokens import join_tokens
 from exporter.simplify.layer_norm import recognise_layer_norms
 from exporter.simplify.matmul import drop_copies, transpose_right
+from exporter.simplify.merge_branches import merge_branches
 from exporter.simplify.merge_pads import merge_pads
 from exporter.simplify.move_scalars import move_scalars
 from exporter.simplify.nest_upsampling import nest_upsampling
@@ -34,6 +36,7 @@ PASSES: tuple[Pass, ...] = (
     recognise_shuffles,  # while they stand as the model wrote them
     stack_sum_to_adds,  # BiFPN's rank-5 sums become adds and scalars
     merge_duplicates,  # before BatchNorm folding gives shared convolutions weights of their own
+    double_sums,  # what was computed twice and added
     drop_copies,  # before LayerNorms are recognised: some expand their statistics
     recognise_layer_norms,  # while mean, square and root stand as written
     transpose_right,  # before transposes merge with their neighbours
@@ -44,6 +47,7 @@ PASSES: tuple[Pass, ...] = (
     merge_pads,  # before folding: an explicit pad between affine and conv would block it
     move_scalars,  # bring scalars to the convolution that can absorb them, or to the smaller tensor
     fold_affine,  # mul and add per channel disappear into the convolution before or after them
+    merge_branches,  # once each branch's BatchNorm is in its convolution, or alone on the identity path
     route_channels,  # once BatchNorms are in the weights that absorb a shuffle
     fold_layer_norms,  # weight and bias of a norm disappear into the layers behind it
     join_tokens,  # before each level's flattening merges with what is around it

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from exporter.ir.graph import Graph, Node, Value
+from exporter.simplify.sums import is_sum, outer_sum, terms
 
 
 def nest_upsampling(graph: Graph) -> None:
@@ -15,29 +16,12 @@ def nest_upsampling(graph: Graph) -> None:
     Declines: one upsampled term alone, terms or partial sums that somebody else reads, sizes that do not divide.
     """
     for node in list(graph.nodes):
-        if node in graph.nodes and node.op.name == "add" and _parent(graph, node) is None:
-            terms = _terms(graph, node)
-            ups = [t for t in terms if _is_upsampled(graph, t)]
+        if node in graph.nodes and is_sum(node) and outer_sum(graph, node) is None:
+            parts = terms(graph, node)
+            ups = [t for t in parts if _is_upsampled(graph, t)]
             sources = sorted((_source(t) for t in ups), key=lambda source: source.numel)
-            if 1 < len(ups) < len(terms) and _divide([*(s.shape for s in sources), node.output.shape]):
-                _rewrite(graph, node, [t for t in terms if t not in ups], sources)
-
-
-def _parent(graph: Graph, node: Node) -> Node | None:
-    """The sum that `node` is a partial sum of."""
-    reader = graph.only_consumer(node.output)
-    if reader is None or reader.op.name != "add" or reader.output.shape != node.output.shape:
-        return None
-    return reader if node.attrs["activation"] == "none" and len(node.output.uses) == 1 else None
-
-
-def _terms(graph: Graph, node: Node) -> list[Value]:
-    terms: list[Value] = []
-    for value in node.inputs:
-        inner = value.producer
-        is_partial = inner is not None and inner.op.name == "add" and _parent(graph, inner) is node
-        terms += _terms(graph, inner) if is_partial and inner is not None else [value]
-    return terms
+            if 1 < len(ups) < len(parts) and _divide([*(s.shape for s in sources), node.output.shape]):
+                _rewrite(graph, node, [t for t in parts if t not in ups], sources)
 
 
 def _is_upsampled(graph: Graph, value: Value) -> bool:

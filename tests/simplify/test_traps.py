@@ -87,7 +87,7 @@ class FastAttention(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(3, 4, 1) for _ in range(3))
 
     def forward(self, x):
-        nodes = [conv(x) for conv in self.convs]
+        nodes = [conv(y) for conv, y in zip(self.convs, (x, x.tanh(), x.sigmoid()), strict=True)]
         weights = F.relu(self.edge_weights.to(x.dtype))
         total = torch.sum(weights)
         nodes = [(node * weights[i]) / (total + 0.0001) for i, node in enumerate(nodes)]
@@ -97,7 +97,7 @@ class FastAttention(nn.Module):
 @both
 def test_trap_2_fusion_weights_fold_and_the_sum_stays_within_rank_4(check):
     result = check(FastAttention(), X)
-    assert result.nodes == ["conv2d", "conv2d", "conv2d", "add", "add"]
+    assert [n for n in result.nodes if n not in ("tanh", "sigmoid")] == ["conv2d", "conv2d", "conv2d", "add", "add"]
     assert max(len(v.shape) for v in result.graph.values()) == 4
 
 
@@ -217,7 +217,7 @@ def test_trap_6_a_branch_added_to_itself_is_evaluated_once(check):
             y = self.branch(x)
             return torch.relu(y + self.branch(x))
 
-    assert check(trained(Fuse()), X).nodes == ["conv2d", "add"]
+    assert check(trained(Fuse()), X).nodes == ["conv2d"]
 
 
 def test_trap_6_adaptive_pools_of_a_whole_ratio_are_average_pools():

@@ -7,19 +7,12 @@ import torch
 from parity import Exported, check_float, check_int8, image
 from torch import nn
 from zoo.shufflenet_v2 import ShuffleNetV2
+from zoo.training import trained
 
 from exporter.verify.runtimes.litert import LiteRT
 
 MOVES = {"SLICE", "CONCATENATION"}
 COMPUTES = {"CONV_2D", "DEPTHWISE_CONV_2D", "PAD", "MAX_POOL_2D", "MEAN", "FULLY_CONNECTED"}
-
-
-def trained(model: nn.Module) -> nn.Module:
-    """`model` whose BatchNorms have statistics of a trained kind."""
-    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
-        norm.running_mean.uniform_(-0.3, 0.3)
-        norm.running_var.uniform_(0.5, 1.5)
-    return model.eval()
 
 
 @pytest.fixture(scope="module")

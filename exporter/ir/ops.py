@@ -264,6 +264,12 @@ def gelu(x: Tensor, *, approximate: str) -> Tensor:
 
 
 @op(Scale.FREE, Layout.TRANSPARENT)
+def mish(x: Tensor) -> Tensor:
+    """x * tanh(log(1 + exp(x))). Quantize expands it."""
+    return F.mish(x)
+
+
+@op(Scale.FREE, Layout.TRANSPARENT)
 def elu(x: Tensor) -> Tensor:
     """x where positive, else exp(x) - 1."""
     return F.elu(x)

@@ -16,6 +16,7 @@ X = image(1, 3, 8, 8, low=-5, high=5)
 CASES = {
     "silu": (F.silu, ["sigmoid", "mul"]),
     "hard_swish": (F.hardswish, ["add", "mul", "mul"]),
+    "mish": (F.mish, ["mul", "add", "mul", "add", "mul", "add", "sigmoid", "mul"]),
     "avg_pool2d": (lambda x: F.avg_pool2d(x, 2), ["conv2d"]),
     "avg_pool2d of counted padding": (lambda x: F.avg_pool2d(x, 3, 1, 1), ["conv2d"]),
     "avg_pool2d of uncounted padding": (lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), ["conv2d", "mul"]),
@@ -34,7 +35,7 @@ def test_an_expansion_computes_the_same(name):
     expand(graph, calibrate(graph, [(X,)], "minmax"))
     check(graph)
     assert [node.op.name for node in graph.nodes] == ops
-    assert snr(run_float(graph, X)[0], expected) > 120
+    assert snr(run_float(graph, X)[0], expected) > (40 if name == "mish" else 120)  # mish: a polynomial is in it
 
 
 @pytest.mark.parametrize("act", [nn.SiLU(), nn.Hardswish(), nn.AvgPool2d(2)])

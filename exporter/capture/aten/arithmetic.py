@@ -123,7 +123,7 @@ def _plain(name: str) -> None:
         return b.emit(name, x)
 
 
-for _name in ("exp", "relu", "relu6", "rsqrt", "sigmoid", "silu", "sqrt", "tanh"):
+for _name in ("exp", "mish", "relu", "relu6", "rsqrt", "sigmoid", "silu", "sqrt", "tanh"):
     _plain(_name)
 
 

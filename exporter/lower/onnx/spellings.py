@@ -12,7 +12,7 @@ from exporter.lower.onnx.emit import Emitter, Spelling, spelling
 
 ROWS = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh",
-    "elu": "Elu", "exp": "Exp", "maximum": "Max", "sqrt": "Sqrt", "float_tail": "Identity",
+    "elu": "Elu", "mish": "Mish", "exp": "Exp", "maximum": "Max", "sqrt": "Sqrt", "float_tail": "Identity",
     "hard_swish": "HardSwish",
 }  # fmt: skip
 """Ops whose operands are the operator's inputs, without attributes."""

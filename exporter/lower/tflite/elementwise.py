@@ -110,6 +110,25 @@ def silu(e: Emitter, node: Node) -> None:
 
 
 @spelling
+def mish(e: Emitter, node: Node) -> None:
+    """x * n / (n + 2) with n = exp(x) * (exp(x) + 2), in float; from 20 on that is x. Quantize expands the op."""
+    x, y = node.inputs[0], node.output
+    shape = e.layouts.shape(y)
+    two, limit = (e.file.constant(f"float32 {n}", np.array(n, np.float32)) for n in (2, 20))
+
+    def step(name: str, operands: list[int], options: Any) -> int:
+        index = e.file.tensor(f"{y.name}/{name.lower()}{len(e.file.subgraph.tensors)}", shape, "float32")
+        e.op(name, operands, index, node, options)
+        return index
+
+    low = step("MINIMUM", [e.stored(x), limit], schema.MaximumMinimumOptionsT())
+    power = step("EXP", [low], schema.ExpOptionsT())
+    n = step("MUL", [power, step("ADD", [power, two], schema.AddOptionsT())], schema.MulOptionsT())
+    gate = step("DIV", [n, step("ADD", [n, two], schema.AddOptionsT())], schema.DivOptionsT())
+    e.op("MUL", [e.stored(x), gate], e.result(y), node, schema.MulOptionsT())
+
+
+@spelling
 def gelu(e: Emitter, node: Node) -> None:
     """GELU. XNNPACK takes it in float32 only: in int8 TFLite's own kernel runs it, between partitions.
 

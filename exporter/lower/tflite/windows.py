@@ -57,7 +57,8 @@ def joined_groups(weight: np.ndarray, groups: int) -> tuple[np.ndarray, int]:
 
     3x3 over 64x64 pixels, one thread, AVX2, float32 and int8 ms: 128 channels in 32 groups 2.49 and 3.14, in 16 groups
     of 8 2.31 and 1.52, in 8 of 16 8.92 and 2.38, dense 29 and 16; cut into 32 convolutions 3.03 and 6.40. 64 channels
-    in 32 groups 1.12 and 3.03, in 8 groups 0.68 and 0.74. Groups of 8 channels and more are best left alone.
+    in 32 groups 1.12 and 3.03, in 8 groups 0.68 and 0.74. Groups of 8 channels and more are best left alone. XNNPACK
+    takes a CONV_2D with groups in float and int8 (seen in LiteRT 1.0.1 and 2.3; in tflite-runtime 2.14 in float).
     """
     outputs, inputs = weight.shape[0] // groups, weight.shape[1]
     join = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * max(outputs, inputs) <= WIDEST))

@@ -56,7 +56,7 @@ class SmallDet(nn.Module):
 def test_a_detector_has_no_transpose(check):
     result = check(SmallDet(), X, **({"least": 20} if check is check_int8 else {}))
     assert "TRANSPOSE" not in result.ops
-    assert "RESHAPE" not in result.ops
+    assert result.ops.count("RESHAPE") == 2  # both of the nearest resize, which joins rows with themselves
 
 
 class Middle(nn.Module):

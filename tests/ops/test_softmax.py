@@ -1,13 +1,11 @@
-"""softmax: over the last stored dimension."""
+"""softmax: over any dimension; the last stored one needs no transpose."""
 
 from __future__ import annotations
 
 import pytest
 import torch.nn.functional as F
-from parity import check_float, check_int8, image, simplified
+from parity import check_float, check_int8, image
 from torch import nn
-
-from exporter.lower.tflite import TFLite
 
 CASES = [
     pytest.param((1, 10), -1, id="classes"),
@@ -48,7 +46,16 @@ def test_int8_output_is_1_256_and_minus_128():
     assert (value.quant.scale, value.quant.zero_point) == ((1 / 256,), -128)
 
 
-def test_over_the_rows_of_a_map_is_refused():
-    graph = simplified(nn.Softmax(2), image(1, 7, 4, 5))
-    ((node, reason),) = TFLite().unsupported(graph)
-    assert (node.op.name, reason) == ("softmax", "TFLite's SOFTMAX works on the last stored dimension only")
+OTHER_DIMS = [
+    pytest.param((1, 7, 4, 5), 2, id="rows-of-a-map"),
+    pytest.param((1, 7, 4, 5), 3, id="columns-of-a-map"),
+    pytest.param((2, 4, 6), 1, id="rank-3"),
+    pytest.param((4, 6), 0, id="rank-2"),
+]
+
+
+@pytest.mark.parametrize(("shape", "dim"), OTHER_DIMS)
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_another_dim_changes_places_with_the_last_stored_one(check, shape, dim):
+    result = check(lambda x: F.softmax(x, dim), image(*shape, low=-3, high=3))
+    assert result.ops == ["TRANSPOSE", "SOFTMAX", "TRANSPOSE"]

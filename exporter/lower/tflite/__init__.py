@@ -14,7 +14,6 @@ from exporter.lower.tflite import shape as shape
 from exporter.lower.tflite import upsample as upsample
 from exporter.lower.tflite import windows as windows
 from exporter.lower.tflite.emit import SPELLINGS, Emitter
-from exporter.lower.tflite.layout import Layouts
 from exporter.lower.tflite.versions import minimum_runtime
 
 
@@ -25,8 +24,7 @@ class TFLite:
 
     def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
         """(node, reason) for each node that has no spelling."""
-        layouts = Layouts(graph)
-        return [(node, reason) for node in graph.nodes if (reason := _refusal(node, layouts))]
+        return [(node, reason) for node in graph.nodes if (reason := _refusal(node))]
 
     def write(self, graph: Graph, path: Path, facts: Facts) -> None:
         """Write `graph` to `path`: NHWC by value, a signature, TFLite Metadata, the same bytes on every run."""
@@ -43,12 +41,10 @@ class TFLite:
         path.write_bytes(append_files(content, labels))
 
 
-def _refusal(node: Node, layouts: Layouts) -> str:
+def _refusal(node: Node) -> str:
     name = node.op.name
     if name not in SPELLINGS:
         return "TFLite has no such builtin and no decomposition is known"
-    if name == "softmax" and layouts.dim(node.inputs[0], node.attrs["dim"]) != len(node.inputs[0].shape) - 1:
-        return "TFLite's SOFTMAX works on the last stored dimension only"
     if name == "detection_postprocess" and node.inputs[0].shape[0] != 1:
         return "TFLite_Detection_PostProcess takes one picture at a time"
     if max(len(v.shape) for v in [*node.inputs, *node.outputs]) > 5:

@@ -6,6 +6,7 @@ from exporter.ir.check import check
 from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
 from exporter.quantize.assign import Plan, apply_plan, make_plan
+from exporter.quantize.attention import split_attention
 from exporter.quantize.calibrate import Ranges
 from exporter.quantize.depthwise import split_depthwise
 from exporter.quantize.expand import expand
@@ -29,6 +30,7 @@ def quantize(
     inputs and outputs; those of a float tail stay float. Returns the plan and the float islands (value name -> reason).
     """
     split_depthwise(graph)
+    split_attention(graph)
     split_layer_norms(graph)
     ranges = dict(ranges or {})
     expand(graph, ranges)

@@ -14,6 +14,7 @@ from exporter.errors import DataError
 from exporter.ir.graph import Graph, Value
 from exporter.ir.ops import Scale
 from exporter.ir.run import Interpreter
+from exporter.quantize.attention import split_attention
 from exporter.quantize.depthwise import split_depthwise
 from exporter.quantize.layer_norm import split_layer_norms
 from exporter.quantize.observers import Observer, make_observer
@@ -41,7 +42,7 @@ def calibrate(
     """
     graph = graph.clone()
     split_depthwise(graph)
-    forced = split_layer_norms(graph)
+    forced = split_attention(graph) | split_layer_norms(graph)
     names = [v.name for v in observed(graph)]
     interpreter = Interpreter(graph)
     workers = [_Worker(interpreter, {n: make_observer(method, n, percentile) for n in names}) for _ in range(_cores())]

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 
-import torch
-
-from exporter.ir.graph import Graph, Node, Value
+from exporter.ir.graph import Graph, Value
 from exporter.quantize.legalize import LONGEST_MEAN
-
-Ranges = dict[str, tuple[float, float]]
+from exporter.quantize.replacement import Ranges, Replacement
 
 
 def split_layer_norms(graph: Graph) -> Ranges:
@@ -30,55 +27,37 @@ def split_layer_norms(graph: Graph) -> Ranges:
     forced: Ranges = {}
     tail = graph.tail()
     for node in [n for n in graph.nodes if n.op.name == "layer_norm" and n not in tail]:
-        result = _LayerNorm(graph, node, forced).result()
-        graph.replace_all_uses(node.output, result)
-        graph.remove(node)
-        result.name, node.output.name = node.output.name, result.name
+        _normalise(Replacement(graph, node, forced))
     return forced
 
 
-class _LayerNorm:
-    """One node, and the ops that take its place."""
+def _normalise(r: Replacement) -> None:
+    x, eps = r.node.inputs[0], r.number(r.node.attrs["eps"])
+    centred = r.emit("sub", x, _mean(r, x))
+    variance = _mean(r, r.emit("mul", centred, centred))
+    factor = r.emit("rsqrt", r.emit("add", variance, eps))
+    first = r.emit("mul", centred, factor)
+    left = _mean(r, r.emit("mul", first, first), within=(0.0, 2.0))
+    error = r.emit("add", left, r.emit("mul", r.emit("mul", factor, factor), eps), within=(0.0, 2.0))
+    half = r.emit("mul", error, r.number(-0.5), within=(-1.0, 0.0))
+    y = r.emit("mul", first, r.emit("add", half, r.number(1.5), within=(0.0, 1.5)))
+    r.replace(_affine(r, y))
 
-    def __init__(self, graph: Graph, node: Node, forced: Ranges) -> None:
-        self.graph, self.node, self.forced = graph, node, forced
 
-    def emit(self, op: str, *inputs: Value, within: tuple[float, float] | None = None, **attrs: object) -> Value:
-        if op in ("add", "sub", "mul"):
-            attrs["activation"] = "none"
-        name = f"{self.node.output.name}/{op}"
-        value = self.graph.emit(op, inputs, name=name, source=self.node.source, at=self.node, **attrs)
-        if within is not None:
-            self.forced[value.name] = within
-        return value
+def _mean(r: Replacement, x: Value, within: tuple[float, float] | None = None) -> Value:
+    """Over the normalised dims; over a whole map in two steps where XNNPACK's sum would overflow."""
+    dims = r.node.attrs["dims"]
+    if dims == (1, 2, 3) and math.prod(x.shape[1:]) > LONGEST_MEAN:
+        x = r.emit("mean", x, dims=(2, 3), keepdim=True, within=within)
+        dims = (1,)
+    return r.emit("mean", x, dims=dims, keepdim=True, within=within)
 
-    def mean(self, x: Value, within: tuple[float, float] | None = None) -> Value:
-        dims = self.node.attrs["dims"]
-        if dims == (1, 2, 3) and math.prod(x.shape[1:]) > LONGEST_MEAN:
-            x = self.emit("mean", x, dims=(2, 3), keepdim=True, within=within)
-            return self.emit("mean", x, dims=(1,), keepdim=True, within=within)
-        return self.emit("mean", x, dims=self.node.attrs["dims"], keepdim=True, within=within)
 
-    def number(self, content: float) -> Value:
-        return self.graph.constant(f"{self.node.output.name}/const", torch.tensor(content))
-
-    def result(self) -> Value:
-        x, eps = self.node.inputs[0], self.number(self.node.attrs["eps"])
-        centred = self.emit("sub", x, self.mean(x))
-        variance = self.mean(self.emit("mul", centred, centred))
-        factor = self.emit("rsqrt", self.emit("add", variance, eps))
-        first = self.emit("mul", centred, factor)
-        left = self.mean(self.emit("mul", first, first), within=(0.0, 2.0))
-        error = self.emit("add", left, self.emit("mul", self.emit("mul", factor, factor), eps), within=(0.0, 2.0))
-        half = self.emit("mul", error, self.number(-0.5), within=(-1.0, 0.0))
-        step = self.emit("add", half, self.number(1.5), within=(0.0, 1.5))
-        return self.affine(self.emit("mul", first, step))
-
-    def affine(self, y: Value) -> Value:
-        dims = self.node.attrs["dims"]
-        shape = [n if d in dims else 1 for d, n in enumerate(y.shape)]
-        for op, value, rest in zip(("mul", "add"), self.node.inputs[1:], (1.0, 0.0), strict=True):
-            assert value.const is not None
-            if not bool((value.const == rest).all()):
-                y = self.emit(op, y, self.graph.constant(value.name, value.const.reshape(shape)))
-        return y
+def _affine(r: Replacement, y: Value) -> Value:
+    dims = r.node.attrs["dims"]
+    shape = [n if d in dims else 1 for d, n in enumerate(y.shape)]
+    for op, value, rest in zip(("mul", "add"), r.node.inputs[1:], (1.0, 0.0), strict=True):
+        assert value.const is not None
+        if not bool((value.const == rest).all()):
+            y = r.emit(op, y, r.graph.constant(value.name, value.const.reshape(shape)))
+    return y

@@ -27,29 +27,25 @@ MOST_OUTSIDE = 0.01
 
 @dataclass(frozen=True)
 class Case:
-    """A model, its size, how many TRANSPOSE it means, the SNR of its int8 file in dB, what int8 leaves to TFLite."""
+    """A model, its size, how many TRANSPOSE it means, the SNR of its int8 file in dB."""
 
     make: Callable[[], nn.Module]
     size: int
     transposes: int
     int8_snr: float
-    outside: frozenset[str]
 
 
-ATTENTION = frozenset({"SOFTMAX", "RSQRT", "GELU"})
-NORMS = frozenset({"RSQRT", "GELU"})
-"""Without an int8 form in XNNPACK. Nanoseconds per element, one thread of an AVX2 machine, LiteRT 2.3: SOFTMAX 11,
-RSQRT 85 (one element a token), GELU 0.3."""
+OUTSIDE = frozenset({"RSQRT", "GELU"})
+"""Without an int8 form in XNNPACK. Nanoseconds per element, one thread of an AVX2 machine, LiteRT 2.3: RSQRT 85 (one
+element a token or row), GELU 0.6."""
 
 CASES = {
-    "vit": Case(lambda: ViT(size=128, depth=1), 128, 4, 20, ATTENTION),
-    "vit of torch's attention function": Case(lambda: ViT(size=96, depth=1, attention=Fused), 96, 4, 20, ATTENTION),
-    "vit of torch's own layer": Case(
-        lambda: ViT(size=96, depth=1, attention=Torch, class_token=False), 96, 4, 20, ATTENTION
-    ),
-    "mobilevit": Case(MobileViT, 96, 10, 20, ATTENTION),
-    "convnext": Case(lambda: ConvNeXt((64, 128)), 96, 0, 30, NORMS),
-    "convnext, channels first": Case(lambda: ConvNeXt((64, 128), block=FirstBlock), 96, 0, 30, NORMS),
+    "vit": Case(lambda: ViT(size=128, depth=1), 128, 4, 25),
+    "vit of torch's attention function": Case(lambda: ViT(size=96, depth=1, attention=Fused), 96, 4, 25),
+    "vit of torch's own layer": Case(lambda: ViT(size=96, depth=1, attention=Torch, class_token=False), 96, 4, 25),
+    "mobilevit": Case(MobileViT, 96, 10, 25),
+    "convnext": Case(lambda: ConvNeXt((64, 128)), 96, 0, 30),
+    "convnext, channels first": Case(lambda: ConvNeXt((64, 128), block=FirstBlock), 96, 0, 30),
 }
 
 
@@ -100,5 +96,5 @@ def test_the_int8_file_names_what_is_outside(int8: tuple[Case, Exported], tmp_pa
     case, exported = int8
     assert exported.islands == {}
     assert exported.ops.count("TRANSPOSE") == case.transposes
-    shares = {op: share for op, share in outside(exported, tmp_path).items() if op not in case.outside}
+    shares = {op: share for op, share in outside(exported, tmp_path).items() if op not in OUTSIDE}
     assert sum(shares.values()) <= MOST_OUTSIDE, shares

@@ -11,6 +11,7 @@ from exporter.simplify.affine_to_convolution import affine_to_convolution
 from exporter.simplify.batch_norm import batch_norm_to_affine
 from exporter.simplify.double_sums import double_sums
 from exporter.simplify.duplicates import merge_duplicates
+from exporter.simplify.focus import recognise_space_to_depth
 from exporter.simplify.fold_affine import fold_affine
 from exporter.simplify.fold_constants import fold_constants
 from exporter.simplify.fold_layer_norm import fold_layer_norms
@@ -37,6 +38,7 @@ PASSES: tuple[Pass, ...] = (
     stack_sum_to_adds,  # BiFPN's rank-5 sums become adds and scalars
     merge_duplicates,  # before BatchNorm folding gives shared convolutions weights of their own
     double_sums,  # what was computed twice and added
+    recognise_space_to_depth,  # once slices that the branches share are one
     drop_copies,  # before LayerNorms are recognised: some expand their statistics
     recognise_layer_norms,  # while mean, square and root stand as written
     transpose_right,  # before transposes merge with their neighbours

@@ -83,6 +83,23 @@ def reciprocal(b: Builder, x: Value) -> Value:
     return div(b, 1.0, x)
 
 
+@aten("minimum")
+def minimum(b: Builder, a: Value, other: Value) -> Value:
+    """a - max(a - other, 0): the second step is part of the first."""
+    a = b.operand(a)
+    return sub(b, a, b.emit("relu", sub(b, a, other)))
+
+
+@aten("lerp")
+def lerp(b: Builder, start: Value, end: Value, weight: Value | float) -> Value:
+    return add(b, start, mul(b, sub(b, end, start), weight))
+
+
+@aten("addcmul")
+def addcmul(b: Builder, x: Value, a: Value, other: Value, value: float = 1) -> Value:
+    return add(b, x, mul(b, a, other), value)
+
+
 @aten("maximum")
 def maximum(b: Builder, a: Value, other: Value) -> Value:
     return b.emit("maximum", b.operand(a), b.operand(other))
@@ -129,9 +146,22 @@ for _name in ("exp", "mish", "relu", "relu6", "rsqrt", "sigmoid", "silu", "sqrt"
 
 @aten("elu")
 def elu(b: Builder, x: Value, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Value:
-    if (alpha, scale, input_scale) != (1, 1, 1):
-        raise Unsupported(f"alpha={alpha:g}, scale={scale:g}, input_scale={input_scale:g}: only 1")
-    return b.emit("elu", x)
+    """With factors: the positive part and the negative one by themselves."""
+    if (alpha, scale, input_scale) == (1, 1, 1):
+        return b.emit("elu", x)
+    falling = b.emit("elu", mul(b, clamp(b, x, None, 0.0), input_scale))
+    return add(b, mul(b, b.emit("relu", x), scale), mul(b, falling, alpha * scale))
+
+
+@aten("selu")
+def selu(b: Builder, x: Value) -> Value:
+    """Constants: torch.nn.SELU."""
+    return elu(b, x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946)
+
+
+@aten("celu")
+def celu(b: Builder, x: Value, alpha: float = 1) -> Value:
+    return elu(b, x, alpha, 1, 1 / alpha)
 
 
 @aten("prelu")
@@ -177,7 +207,7 @@ def hardtanh(b: Builder, x: Value, min_val: float = -1.0, max_val: float = 1.0) 
     return clamp(b, x, min_val, max_val)
 
 
-@aten("clamp")
+@aten("clamp", "clip")
 def clamp(b: Builder, x: Value, min: float | None = None, max: float | None = None) -> Value:
     """Bounds on one side of zero: low + clamp(x - low, 0, high - low), and so with high."""
     low, high = -math.inf if min is None else float(min), math.inf if max is None else float(max)

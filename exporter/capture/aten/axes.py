@@ -10,6 +10,9 @@ from exporter.capture.aten.shape import cat, permute, select, slice_, transpose,
 from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of
 from exporter.ir.graph import Value
 
+MOST_RUNS = 32
+"""Slices that an index along pixels may take."""
+
 
 @aten("swapaxes", "swapdims")
 def swapaxes(b: Builder, x: Value, axis0: int, axis1: int) -> Value:
@@ -70,3 +73,45 @@ def roll(b: Builder, x: Value, shifts: Sequence[int] | int, dims: Sequence[int] 
         if at := -shift % size:
             x = cat(b, [slice_(b, x, dim, at, size), slice_(b, x, dim, 0, at)], dim)
     return x
+
+
+@aten("flip")
+def flip(b: Builder, x: Value, dims: Sequence[int]) -> Value:
+    for dim in dims:
+        x = picked(b, x, dim, list(reversed(range(x.shape[dim_of(dim, x)]))))
+    return x
+
+
+@aten("index_select")
+def index_select(b: Builder, x: Value, dim: int, index: Value) -> Value:
+    if index.const is None:
+        raise Unsupported("the index is computed from the input")
+    return picked(b, x, dim, index.const.reshape(-1).tolist())
+
+
+@aten("index")
+def index_(b: Builder, x: Value, indices: Sequence[Value | None]) -> Value:
+    """A list of places along one dim."""
+    chosen = [(dim, index) for dim, index in enumerate(indices) if index is not None]
+    ((dim, index), *others) = chosen
+    if others or index.const is None or len(index.shape) != 1:
+        raise Unsupported("only a constant list of places along one dim")
+    places = index.const.nonzero().flatten() if index.const.dtype is torch.bool else index.const
+    return picked(b, x, dim, places.tolist())
+
+
+def picked(b: Builder, x: Value, dim: int, places: Sequence[int]) -> Value:
+    """The slices at `places`, joined: channels of maps in one op, the rest in runs of neighbours."""
+    dim = dim_of(dim, x)
+    places = [place % x.shape[dim] for place in places]
+    if dim == 1 and len(x.shape) == 4:
+        return b.emit("gather_channels", x, channels=tuple(places))
+    runs: list[list[int]] = []
+    for place in places:
+        if runs and runs[-1][-1] + 1 == place:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    if len(runs) > MOST_RUNS:
+        raise Unsupported(f"{len(runs)} runs of neighbours: no format moves them well")
+    return cat(b, [slice_(b, x, dim, run[0], run[-1] + 1) for run in runs], dim)

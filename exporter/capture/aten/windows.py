@@ -162,6 +162,11 @@ def amax(b: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
     return b.emit("amax", x, dims=tuple(sorted(dim_of(d, x) for d in dims)), keepdim=keepdim)
 
 
+@aten("amin")
+def amin(b: Builder, x: Value, dim: Any = (), keepdim: bool = False) -> Value:
+    return mul(b, amax(b, mul(b, x, -1.0), dim, keepdim), -1.0)
+
+
 @aten("max")
 def max_(b: Builder, x: Value, dim: Any = None, keepdim: bool = False) -> Value | list[Value | None]:
     """Of all elements, of two tensors, or along a dim: a reader of the indices fails at its own line."""

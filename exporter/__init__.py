@@ -54,14 +54,19 @@ def export(
     `changes` are further recipe keys. With `check`, a failed gate raises AccuracyError or BudgetError after the bundle
     was written. Raises the errors of `exporter.errors`.
     """
-    from torch import Tensor, nn
+    from torch import nn
 
     from exporter.errors import UsageError
     from exporter.pipeline import Pipeline
     from exporter.recipe import Recipe, given, load_recipe, make_recipe, merge
     from exporter.verify.gates import raise_on_failure
 
-    examples = (example_input,) if isinstance(example_input, Tensor) else tuple(example_input)
+    examples = _examples(example_input)
+    if not isinstance(model, (str, Recipe, nn.Module)):
+        raise UsageError(
+            f"cannot export {getattr(model, '__name__', type(model).__name__)}, which is no nn.Module",
+            try_="an nn.Module object with an example input, or the name of a model or recipe",
+        )
     if int8 and fp16:
         raise UsageError("choose one of int8 and fp16")
     options = given(
@@ -94,6 +99,25 @@ def export(
     if check:
         raise_on_failure(pipeline.verification)
     return Export(folder, pipeline.result)
+
+
+def _examples(given: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The example inputs, in the order of `forward`."""
+    from torch import Tensor
+
+    from exporter.errors import UsageError
+
+    if isinstance(given, Tensor):
+        return (given,)
+    examples = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+    if wrong := [(i, type(x).__name__) for i, x in enumerate(examples) if not isinstance(x, Tensor)]:
+        raise UsageError(
+            "example inputs must be tensors",
+            where=[f"input {index} is of type {name}" for index, name in wrong],
+            why="forward() is called with them by position; arguments that are no tensors keep their defaults",
+            try_="export(module, (torch.zeros(1, 3, 224, 224), …))",
+        )
+    return examples
 
 
 def load_recipe(name: str, **changes: Any) -> Recipe:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import exporter
-from exporter.errors import UsageError
+from exporter.errors import UnsupportedError, UsageError
 from exporter.verify.runtimes.litert_file import read_file
 
 
@@ -87,6 +87,28 @@ def test_settings_beside_a_recipe_are_refused() -> None:
 def test_wrong_settings_of_a_module_end_in_one_message() -> None:
     with pytest.raises(UsageError, match="colour"):
         exporter.export(Small(), IMAGE, colour="blue")
+
+
+def test_a_module_class_in_place_of_a_module_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"cannot export Small, which is no nn\.Module"):
+        exporter.export(Small, IMAGE)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("example", [{"x": IMAGE}, ([IMAGE],), (IMAGE, None), IMAGE.numpy()], ids=type)
+def test_example_inputs_that_are_no_tensors_are_refused(example: object) -> None:
+    with pytest.raises(UsageError, match="example inputs must be tensors"):
+        exporter.export(Small(), example)  # type: ignore[arg-type]
+
+
+def test_weights_in_another_dtype_say_what_to_call(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError) as caught:
+        exporter.export(Small().half(), IMAGE, out=tmp_path / "out")
+    assert caught.value.try_ == ("module.float(): it has weights in torch.float16",)
+
+
+def test_an_example_in_another_dtype_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"input 0 is torch.float64, not float32"):
+        exporter.export(Small().double(), IMAGE.double(), out=tmp_path / "out")
 
 
 def test_none_switches_a_gate_off() -> None:

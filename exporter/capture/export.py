@@ -21,14 +21,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import HigherOrderOperator
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
 from exporter.capture.aten import ATEN, NOISE, Builder, Unsupported
-from exporter.errors import ExportError, UnsupportedError, UsageError, blame
+from exporter.capture.untraceable import check_traceable, untraceable
+from exporter.errors import ExportError, UnsupportedError, UsageError
 from exporter.ir.graph import Graph, Source, Value
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in .*\n\s*(?P<code>.*)')
+SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+_BRANCH = "control flow that the values of a tensor decide"
+_BLOCKS = {
+    "wrap_with_autocast": "torch.autocast: export the model without it",
+    "wrap_with_set_grad_enabled": "torch.enable_grad: export the model without it",
+}
 _TORCH = str(Path(torch.__file__).parent)
 
 
@@ -53,21 +61,19 @@ def capture(
     if inside and not input_names:
         parameters = list(inspect.signature(module.get_submodule(inside).forward).parameters)[: len(example)]
         input_names = parameters if len(parameters) == len(example) else ()
+    check_traceable(module, example)
+    inputs = tuple(x.detach().clone() for x in example)  # one tensor given twice would become one input
     try:
         with torch.no_grad(), _without_chatter():
-            program = torch.export.export(module, tuple(example), strict=False)
+            program = torch.export.export(module, inputs, strict=False)
     except ExportError:
         raise
     except Exception as error:
-        raise UnsupportedError(
-            f"torch.export cannot trace {type(module.get_submodule(inside)).__name__}",
-            where=blame(error),
-            why=str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__,
-            try_="make forward() free of data-dependent control flow; check the input size with --size HxW",
-        ) from error
+        raise untraceable(module.get_submodule(inside), error) from error
     _erase_identities(program)
     if _mutates_shared_storage(program):
-        program = program.run_decompositions({})
+        with _without_chatter():
+            program = program.run_decompositions({})
     return _Translator(program, name, input_names, output_names, inside).graph
 
 
@@ -118,22 +124,18 @@ class _Translator:
         wanted = len(self.program.graph_signature.user_inputs)
         if names and len(names) != wanted:
             raise UsageError(f"{len(names)} input names for {wanted} inputs", try_="fix input_names")
+        placeholders = [(node, specs[node.name]) for node in self.program.graph.nodes if node.op == "placeholder"]
+        users = [node for node, spec in placeholders if spec.kind is InputKind.USER_INPUT]
+        for node, name in zip(users, names or [node.name for node in users], strict=True):
+            self.env[node] = self.graph.add_input(
+                name, tuple(node.meta["val"].shape)
+            )  # first: a buffer may bear its name
         constants: dict[object, Value] = {}
-        user = 0
-        for node in self.program.graph.nodes:
-            if node.op != "placeholder":
-                continue
-            spec = specs[node.name]
-            if spec.kind is InputKind.USER_INPUT:
-                value = node.meta["val"]
-                if not isinstance(value, Tensor) or not value.dtype.is_floating_point:
-                    raise UsageError(f"input {node.name} is not a float tensor", try_="export float32 image inputs")
-                self.env[node] = self.graph.add_input(names[user] if names else node.name, tuple(value.shape))
-                user += 1
-            elif spec.kind is InputKind.CUSTOM_OBJ:
+        for node, spec in placeholders:
+            if spec.kind is InputKind.CUSTOM_OBJ:
                 self.env[node] = None
                 self.objects.add(node)
-            elif spec.target is not None:
+            elif spec.kind is not InputKind.USER_INPUT and spec.target is not None:
                 tensor = _stored(self.program, spec.target)
                 memory = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)  # tied weights share it
                 if memory not in constants:
@@ -155,10 +157,14 @@ class _Translator:
         named = [(key, self.env[arg]) for key, arg in zip(keys, leaves, strict=True) if isinstance(arg, fx.Node)]
         values = [value for _, value in named]
         names = names or [key for key, _ in named]
+        if not values:
+            raise UsageError("forward() returns no tensor", try_="return what the file is to compute")
         if len(names) != len(values):
             raise UsageError(f"{len(names)} output names for {len(values)} outputs", try_="fix output_names")
         if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise UsageError(f"output names must differ: {', '.join(repeated)}", try_="fix output_names")
+        if "" in names:
+            raise UsageError("an output name is empty", try_="fix output_names")
         if fixed := [name for name, value in zip(names, values, strict=True) if value.const is not None]:
             raise UnsupportedError(
                 f"{', '.join(fixed)} does not depend on the input",
@@ -177,9 +183,16 @@ class _Translator:
                 self.offenders.append(f"{_name(base):<14} {self._source(base)}  only its first result is supported")
                 self.env[node] = self._stand_in(node)
             return
-        self.count += 1
-        args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
         packet = _name(node)
+        if isinstance(node.meta.get("val"), SYMBOLIC) and packet not in ("item", "_local_scalar_dense"):
+            self.env[node] = None  # a size that the values decide: the op that it comes from is the offender
+            return
+        self.count += 1
+        if isinstance(node.target, HigherOrderOperator):
+            self.offenders.append(f"{packet:<14} {self._source_inside(node)}  {_BLOCKS.get(packet, _BRANCH)}")
+            self.env[node] = self._stand_in(node)
+            return
+        args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
         in_place = packet.endswith("_") and not packet.startswith("_")
         functional = packet.rstrip("_") if in_place else packet
         source = self._source(node)
@@ -197,6 +210,7 @@ class _Translator:
                 raise Unsupported("")
         except Exception as error:  # a handler meets a call that its author did not think of: one more offender
             reason = str(error) if isinstance(error, Unsupported) else _summary(error)
+            reason = reason or _size_by_values(node)
             self.offenders.append(f"{functional:<14} {source}" + (f"  {reason}" if reason else ""))
             result = self._stand_in(node)
         self.env[node] = result
@@ -207,12 +221,21 @@ class _Translator:
         source = source_of(node)
         return replace(source, module=source.module.removeprefix(self.inside))
 
+    def _source_inside(self, node: fx.Node) -> Source:
+        """Where a block stands: it has no line of its own, but what it holds has."""
+        stored = [str(arg.target) for arg in node.all_input_nodes if arg.op == "get_attr"]
+        blocks = (getattr(self.program.graph_module, name).graph for name in stored)
+        inner = (n for block in blocks for n in block.nodes if n.op == "call_function")
+        return next((source for n in inner if (source := self._source(n)).line), self._source(node))
+
     def _refuse_what_is_no_constant(self, node: fx.Node) -> None:
         """Random numbers differ at every call, and an object that is no tensor may hold any state.
 
-        Attention is random in its dropout alone, which its translation refuses.
+        Attention is random in its dropout alone, which its translation refuses, and so are recurrent layers.
         """
         random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if _name(node) in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+            raise Unsupported("a recurrent layer: none is supported")
         if random and _name(node) != "scaled_dot_product_attention":
             dropout = "dropout" in _name(node)
             raise Unsupported("dropout with training=True" if dropout else "random: other numbers at every call")
@@ -278,6 +301,14 @@ def output_keys(program: ExportedProgram, count: int) -> list[str]:
         "_".join(str(getattr(k, "key", getattr(k, "idx", getattr(k, "name", k)))) for k in path) for path, _ in paths
     ]
     return [f"output_{key}" if key[:1].isdigit() else key or "output" for key in keys]
+
+
+def _size_by_values(node: fx.Node) -> str:
+    """What is wrong with an op like nonzero; empty for one whose result has a known shape."""
+    values = node.meta.get("val")
+    tensors = [v for v in (values if isinstance(values, (list, tuple)) else [values]) if isinstance(v, Tensor)]
+    unknown = any(isinstance(n, torch.SymInt) for t in tensors for n in t.shape)
+    return "how many elements come out depends on the values" if unknown else ""
 
 
 def _summary(error: Exception) -> str:

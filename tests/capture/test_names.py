@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from parity import Function, captured, check_float, check_int8, image
+from parity import Function, captured, check_float, image, lower, run_float, simplified
 from torch import nn
 
 from exporter.capture import capture
 from exporter.errors import UnsupportedError, UsageError
+from exporter.lower.onnx import ONNX
 
 X = image(1, 3, 4, 4)
 
@@ -75,9 +76,45 @@ def test_too_few_input_names_are_refused():
         capture(Function(lambda a, b: a + b), [X, X], input_names=["a"])
 
 
-@pytest.mark.parametrize("check", [check_float, check_int8])
-def test_an_output_may_be_called_like_the_input(check):
-    assert check(Returning(lambda a, b: {"x": a}), X).graph.output_names == ["x"]
+def test_in_tflite_an_output_may_be_called_like_the_input():
+    graph = simplified(Returning(lambda a, b: {"x": a}), X)
+    assert torch.equal(lower(graph, [X]).outputs[0], torch.relu(X))
+
+
+def test_in_onnx_an_output_called_like_the_input_is_refused():
+    with pytest.raises(UsageError, match="x is the name of an input and of an output"):
+        ONNX().unsupported(captured(Returning(lambda a, b: {"x": a}), X))
+
+
+def test_an_input_keeps_its_name_beside_a_buffer_of_that_name():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("x", torch.rand(1, 3, 1, 1))
+
+        def forward(self, x):
+            return self.x * x
+
+    result = check_float(Scaled(), X)
+    assert [v.name for v in result.graph.inputs] == ["x"]
+    assert [name for name, _ in result.file.signatures[0].inputs] == ["x"]
+
+
+def test_one_tensor_given_twice_is_two_inputs():
+    graph = captured(lambda a, b: torch.relu(a) - b, X, X)
+    assert torch.equal(run_float(graph, X, X + 1)[0], torch.relu(X) - (X + 1))
+    unread = captured(lambda a, b: torch.relu(a), X, X)
+    assert torch.equal(run_float(unread, X, X + 1)[0], torch.relu(X))
+
+
+def test_an_empty_output_name_is_refused():
+    with pytest.raises(UsageError, match="an output name is empty"):
+        capture(Returning(lambda a, b: a), [X], output_names=[""])
+
+
+def test_a_model_without_outputs_is_refused():
+    with pytest.raises(UsageError, match="returns no tensor"):
+        captured(lambda x: None, X)
 
 
 def test_an_unused_input_stays():
@@ -86,7 +123,7 @@ def test_an_unused_input_stays():
 
 
 def test_integer_inputs_are_refused():
-    with pytest.raises(UsageError, match="not a float tensor"):
+    with pytest.raises(UsageError, match=r"input 0 is torch.int64, not float32"):
         captured(lambda x: x + 1, torch.arange(4))
 
 

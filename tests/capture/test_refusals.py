@@ -12,7 +12,7 @@ from parity import captured, check_float, image
 from torch import nn
 
 from exporter.capture.aten import ATEN
-from exporter.errors import UnsupportedError
+from exporter.errors import UnsupportedError, UsageError
 
 X = image(1, 3, 8, 8)
 HERE = Path(__file__).name
@@ -87,6 +87,66 @@ def test_a_wrong_input_shape_names_the_line():
         captured(lambda x: F.conv2d(x, torch.ones(4, 5, 1, 1)), X)  # dynamic
     assert f"{HERE}:" in caught.value.where[0]
     assert "check the input size" in caught.value.try_[0]
+
+
+def test_torchscript_names_the_module():
+    model = nn.Sequential(nn.ReLU(), torch.jit.script(nn.Tanh()))
+    with pytest.raises(UnsupportedError, match="TorchScript") as caught:
+        captured(model, X)
+    assert caught.value.where == ("1",)
+
+
+def test_an_output_of_a_class_of_its_own_is_named():
+    class Detections:
+        pass
+
+    with pytest.raises(UnsupportedError) as caught:
+        captured(lambda x: Detections(), X)
+    assert caught.value.why == "forward() takes or returns an object of class Detections"
+
+
+def test_a_model_on_another_device_is_refused():
+    with pytest.raises(UsageError, match="the model is on meta") as caught:
+        captured(nn.Conv2d(3, 4, 1, device="meta"), X)
+    assert caught.value.where == ("weight and 1 more",)
+
+
+def test_sizes_that_the_values_decide_name_the_op_that_makes_them_alone():
+    with pytest.raises(UnsupportedError) as caught:
+        captured(lambda x: x[0, 0].flatten()[torch.nonzero(x[0, 0].flatten())[:, 0]].relu().sum(), X)
+    assert caught.value.where[0].startswith("nonzero")
+    assert caught.value.where[0].endswith("how many elements come out depends on the values")
+    assert not any("sym_size" in place or "built-in" in place for place in caught.value.where)
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_are_refused_as_such(layer):
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = layer(8, 4)
+
+        def forward(self, x):
+            return self.layer(x[:, 0])[0]  # unsupported
+
+    with pytest.raises(UnsupportedError) as caught:
+        captured(Reader(), X)
+    assert caught.value.where[0].endswith("a recurrent layer: none is supported")
+    assert f"{HERE}:{line_of(Reader)}" in caught.value.where[0]
+
+
+def test_autocast_is_refused_at_a_line_inside_it():
+    class Mixed(nn.Module):
+        def forward(self, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                x = x @ x  # unsupported
+            return x.float()
+
+    with pytest.raises(UnsupportedError) as caught:
+        captured(Mixed(), X)
+    place = caught.value.where[0]
+    assert place.endswith("torch.autocast: export the model without it")
+    assert f"{HERE}:{line_of(Mixed)}" in place
 
 
 def test_a_reader_of_pooling_indices_is_refused():

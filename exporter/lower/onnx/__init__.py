@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from exporter.errors import UsageError
 from exporter.ir.graph import Graph, Node
 from exporter.lower.facts import Facts
 from exporter.lower.onnx import detection as detection
@@ -19,7 +20,13 @@ class ONNX:
     ops = frozenset(SPELLINGS)
 
     def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
-        """(node, reason) for each node that has no spelling."""
+        """(node, reason) for each node without spelling. Raises UsageError for a name that ONNX cannot give twice."""
+        if twice := [v.name for v in graph.inputs if v.name in graph.output_names]:
+            raise UsageError(
+                f"{', '.join(twice)} is the name of an input and of an output",
+                why="in ONNX every tensor has a name of its own",
+                try_="rename one in forward(), or give other outputs: in the recipe",
+            )
         reason = "no ONNX spelling is known"
         return [(node, reason) for node in graph.nodes if node.op.name not in SPELLINGS]
 

@@ -16,6 +16,7 @@ from exporter.capture import capture
 from exporter.errors import UnsupportedError, UsageError, nearest
 from exporter.inputs import Inputs, describe_samples, evaluating, licences, load_inputs
 from exporter.ir.graph import Graph
+from exporter.ir.tail import body
 from exporter.ir.text import graph_text
 from exporter.lower import Target, target
 from exporter.lower.facts import Facts
@@ -29,7 +30,6 @@ from exporter.recipe import Recipe, read_labels
 from exporter.report.describe import describe, versions
 from exporter.report.write import write_report
 from exporter.simplify import simplify
-from exporter.verify.body import body
 from exporter.verify.comparison import Artifact
 from exporter.verify.results import Report, Verification
 from exporter.verify.verify import verify

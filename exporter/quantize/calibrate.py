@@ -14,6 +14,7 @@ from exporter.errors import DataError
 from exporter.ir.graph import Graph, Value
 from exporter.ir.ops import Scale
 from exporter.ir.run import Interpreter
+from exporter.ir.tail import body
 from exporter.quantize.attention import split_attention
 from exporter.quantize.depthwise import split_depthwise
 from exporter.quantize.layer_norm import split_layer_norms
@@ -40,7 +41,7 @@ def calibrate(
     which are merged; merging equals collecting at once. Statistics stream: memory does not grow with the number of
     samples. Raises DataError without any sample or when an activation is not finite.
     """
-    graph = graph.clone()
+    graph = body(graph)  # a float tail has no ranges
     split_depthwise(graph)
     forced = split_attention(graph) | split_layer_norms(graph)
     names = [v.name for v in observed(graph)]
@@ -99,10 +100,6 @@ def _cores() -> int:
 
 
 def observed(graph: Graph) -> list[Value]:
-    """The values whose parameters are free: inputs, and outputs of ops that have a range of their own.
-
-    A float tail has no ranges.
-    """
-    tail = graph.tail()
-    outputs = [v for node in graph.nodes if node.op.scale is Scale.FREE and node not in tail for v in node.outputs]
+    """The values whose parameters are free: inputs, and outputs of ops that have a range of their own."""
+    outputs = [v for node in graph.nodes if node.op.scale is Scale.FREE for v in node.outputs]
     return [*graph.inputs, *outputs]

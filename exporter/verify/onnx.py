@@ -15,7 +15,7 @@ from torch import Tensor
 
 from exporter.ir.graph import Graph
 from exporter.ir.run import Interpreter
-from exporter.verify.body import border_names
+from exporter.ir.tail import border_names
 from exporter.verify.codes import CodesRow, codes_in, output_params, reals
 from exporter.verify.parity import SnrMeter
 from exporter.verify.results import FileFacts, FloatOp

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from exporter.ir.graph import Graph
 from exporter.ir.run import Interpreter
+from exporter.ir.tail import border_names
 from exporter.lower.tflite.layout import Layouts
 from exporter.lower.tflite.versions import minimum_runtime
-from exporter.verify.body import border_names
 from exporter.verify.codes import CodesRow, codes, codes_in, output_params
 from exporter.verify.results import FileFacts, FloatOp, OpTime, OutsideDelegate
 from exporter.verify.runtimes.litert import LiteRT

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from exporter.ir.run import Interpreter
+from exporter.ir.tail import tail
 from exporter.recipe import Gates
-from exporter.verify.body import tail
 from exporter.verify.comparison import Artifact, Comparison, reference_outputs
 from exporter.verify.gates import judge
 from exporter.verify.latency import measure_latency

@@ -14,13 +14,13 @@ from exporter.build.postprocess import Decoded, Detections, float_tail
 from exporter.capture import capture
 from exporter.ir.graph import Graph
 from exporter.ir.run import Interpreter
+from exporter.ir.tail import body, tail
 from exporter.lower.facts import Facts
 from exporter.lower.tflite import TFLite
 from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
 from exporter.recipe import Gates
 from exporter.simplify import simplify
-from exporter.verify.body import body, tail
 from exporter.verify.comparison import Artifact
 from exporter.verify.results import Verification
 from exporter.verify.tflite import file_facts

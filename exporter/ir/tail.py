@@ -8,13 +8,18 @@ from exporter.ir.graph import Graph, Node, Value
 
 
 def body(graph: Graph, names: Sequence[str] = ()) -> Graph:
-    """A copy that ends where the float tail begins: the heads, codes in a quantised graph, are its outputs.
+    """A copy that ends where the float tail begins: the heads, codes in a quantised graph, are its outputs, followed by
+    those outputs of the graph that the tail does not make.
 
     `names` are the heads' in order; they keep the names of their values where the count is another.
     """
     alone = graph.clone()
+    behind = alone.tail()
     heads = list(dict.fromkeys(head for _, _, head in _border(alone)))
-    alone.set_outputs(dict(zip(names if len(names) == len(heads) else [v.name for v in heads], heads, strict=True)))
+    others = zip(alone.output_names, alone.outputs, strict=True)
+    kept = {name: value for name, value in others if value.producer not in behind and value not in heads}
+    named = zip(names if len(names) == len(heads) else [v.name for v in heads], heads, strict=True)
+    alone.set_outputs({**dict(named), **kept})
     alone.prune()
     return alone
 

@@ -115,10 +115,12 @@ class Channels:
             self._enter(node)
         for value in graph.outputs:
             self._fix(value)
-        self._reads: dict[Value, list[list[int]]] = {}
-        for moved in self._wanted:
-            for value, channels in _by_value(self._origin[id(moved)]).items():
-                self._reads.setdefault(value, []).append([channel for _, channel in channels])
+        self._parts = {moved: _by_tensor(self._origin[id(moved)]) for moved in self._wanted}
+        self._readers: dict[Value, list[Value]] = {}
+        """The wanted values that each tensor has channels in, in order."""
+        for moved, parts in self._parts.items():
+            for value in parts:
+                self._readers.setdefault(value, []).append(moved)
 
     def is_moved(self, value: Value) -> bool:
         """Whether only moves made `value`."""
@@ -134,7 +136,7 @@ class Channels:
         """The order in which a moved value takes the fewest copies: range by range, value by value."""
         if moved not in self._arranged:
             result: list[int] = []
-            for value, entries in _by_value(self._origin[id(moved)]).items():
+            for value, entries in self._parts[moved].items():
                 places = self.places(value)
                 ranged = sorted(entries, key=lambda entry: places[entry[1]])
                 in_shreds = torn([places[channel] for _, channel in ranged])
@@ -145,11 +147,12 @@ class Channels:
     def pieces(self, moved: Value, order: Order) -> list[tuple[Value, list[int]]]:
         """Runs of channels that come from one value each: the value, and the places where it stores them."""
         result: list[tuple[Value, list[int]]] = []
+        places = {value: self.places(value) for value in self._parts[moved]}
         for index in order:
             value, channel = self._origin[id(moved)][index]
             if not result or result[-1][0] is not value:
                 result.append((value, []))
-            result[-1][1].append(self.places(value)[channel])
+            result[-1][1].append(places[value][channel])
         return result
 
     def places(self, value: Value) -> Order:
@@ -161,8 +164,9 @@ class Channels:
         if value not in self._tidied:
             self._tidied[value] = False
             places = inverse(self.order(value))
+            reads = [[channel for _, channel in self._parts[moved][value]] for moved in self._readers.get(value, [])]
             self._tidied[value] = any(
-                torn(sorted(places[c] for c in read)) and not torn(sorted(read)) for read in self._reads.get(value, [])
+                torn(sorted(places[c] for c in read)) and not torn(sorted(read)) for read in reads
             )
         return self._tidied[value]
 
@@ -215,7 +219,7 @@ class Channels:
         return self._order[stream]
 
     def _is_free(self, moved: Value) -> bool:
-        return all(s is not None and s.free for s in (self._stream_of(v) for v, _ in self._origin[id(moved)]))
+        return all(s is not None and s.free for s in map(self._stream_of, self._parts[moved]))
 
     def _stream_of(self, value: Value) -> Stream | None:
         """The stream of a computed value."""
@@ -224,16 +228,15 @@ class Channels:
     def _by_reader(self, stream: Stream) -> Order:
         """The channels that one reader wants lie side by side, in the order in which it wants them."""
         rank: dict[int, tuple[int, int]] = {}
-        for reader, (moved, streams) in enumerate(self._wanted.items()):
-            origin = self._origin[id(moved)]
-            if not any(self._stream_of(value) is stream for value, _ in origin):
-                continue
-            into = next((s for s in streams if s is not None), None)
-            place = inverse(self._order_of(into.root)) if into else range(len(origin))
-            for index, (value, channel) in enumerate(origin):
-                if self._stream_of(value) is stream:
-                    rank.setdefault(channel, (reader, place[index]))
-        return tuple(sorted(range(stream.channels), key=lambda c: rank.get(c, (len(self._wanted), c))))
+        position = {moved: i for i, moved in enumerate(self._wanted)}
+        values = [value for value in self._readers if self._stream_of(value) is stream]
+        for moved in sorted({m for value in values for m in self._readers[value]}, key=lambda m: position[m]):
+            into = next((s for s in self._wanted[moved] if s is not None), None)
+            place = inverse(self._order_of(into.root)) if into else range(len(self._origin[id(moved)]))
+            for value in values:
+                for index, channel in self._parts[moved].get(value, []):
+                    rank.setdefault(channel, (position[moved], place[index]))
+        return tuple(sorted(range(stream.channels), key=lambda c: rank.get(c, (len(position), c))))
 
 
 def own_order(value: Value) -> Order:
@@ -266,8 +269,8 @@ def torn(places: list[int]) -> bool:
     return len(found) > 1 and (len(found) > MOST or len(places) < SHORTEST * len(found))
 
 
-def _by_value(origin: Origin) -> dict[Value, list[tuple[int, int]]]:
-    """(index, channel) of the channels that come from each value."""
+def _by_tensor(origin: Origin) -> dict[Value, list[tuple[int, int]]]:
+    """(index, channel) of the channels that come from each tensor."""
     result: dict[Value, list[tuple[int, int]]] = {}
     for index, (value, channel) in enumerate(origin):
         result.setdefault(value, []).append((index, channel))

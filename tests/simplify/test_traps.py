@@ -167,13 +167,14 @@ def test_trap_4_no_infinity_is_left(check):
 
 # --- 5 ----------------------------------------------------------------------------------------------------------------
 @both
-def test_trap_5_channel_shuffle_stays_within_rank_4(check):
+def test_trap_5_channel_shuffle_stays_within_rank_4_and_is_no_transpose(check):
     def shuffle(x):
         n, c, h, w = x.shape
         return x.view(n, 2, c // 2, h, w).transpose(1, 2).contiguous().view(n, c, h, w)
 
     result = check(shuffle, image(1, 6, 4, 5))
     assert max(len(t.shape) for t in result.file.tensors) == 4
+    assert "TRANSPOSE" not in result.ops
 
 
 class PartialConv(nn.Module):

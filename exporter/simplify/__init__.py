@@ -11,7 +11,6 @@ from exporter.simplify.affine_to_convolution import affine_to_convolution
 from exporter.simplify.batch_norm import batch_norm_to_affine
 from exporter.simplify.double_sums import double_sums
 from exporter.simplify.duplicates import merge_duplicates
-from exporter.simplify.focus import recognise_space_to_depth
 from exporter.simplify.fold_affine import fold_affine
 from exporter.simplify.fold_constants import fold_constants
 from exporter.simplify.fold_layer_norm import fold_layer_norms
@@ -27,6 +26,7 @@ from exporter.simplify.nest_upsampling import nest_upsampling
 from exporter.simplify.reshapes import merge_reshapes
 from exporter.simplify.route_channels import route_channels
 from exporter.simplify.shuffles import recognise_shuffles
+from exporter.simplify.space_to_depth import recognise_space_to_depth
 from exporter.simplify.split_linears import split_linears
 from exporter.simplify.stack_sum import stack_sum_to_adds
 

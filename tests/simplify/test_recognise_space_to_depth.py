@@ -8,7 +8,7 @@ from parity import check_float, check_int8, image
 from rewriting import ops, rewrite
 from torch import nn
 
-from exporter.simplify.focus import recognise_space_to_depth
+from exporter.simplify.space_to_depth import recognise_space_to_depth
 
 X = image(1, 3, 8, 12)
 

@@ -44,7 +44,7 @@ class Stage:
 @dataclass(frozen=True)
 class Config:
     """A backbone. `bottleneck` blocks are 1x1, 3x3, linear 1x1 and the activation after the sum, the others 1x1, 3x3
-    and none. `elastic` blocks run half of the channels at half the resolution."""
+    and none. `elastic` blocks run half of the channels at half the resolution, all as wide as `cross`."""
 
     stages: tuple[Stage, ...]
     bottleneck: bool
@@ -110,8 +110,9 @@ class CrossStage(nn.Module):
         for index in range(stage.depth):
             if config.elastic:
                 half = width // 2
-                parts = [convolutions(half, half, half, -(-config.groups // 2), config.bottleneck) for _ in range(2)]
-                path: nn.Module = Elastic(*parts)
+                groups = max(config.groups // 2, 1)
+                fine, coarse = (convolutions(half, half, half, groups, config.bottleneck) for _ in range(2))
+                path: nn.Module = Elastic(fine, coarse)
             else:
                 entering = stage.enter if index == 0 else width
                 path = convolutions(entering, stage.hidden, width, config.groups, config.bottleneck)

@@ -177,6 +177,8 @@ MOVES_ONLY = {
     "a residual": lambda x: x.relu() + shuffle(x.relu().tanh(), 4),
     "two orders in a sum": lambda x: shuffle(x.tanh()) + shuffle(x.relu(), 4),
     "an order read twice": lambda x: (shuffle(x.tanh()), shuffle(x.tanh()).relu()),
+    "blue before red": lambda x: x[:, [2, 1, 0]].relu(),
+    "one channel several times": lambda x: shuffle(x[:, [5, 5, 0, 5, 31, 30, 0, 7] * 4].tanh(), 4),
     "torn ranges": lambda x: (shuffle(shuffle(x.relu(), 4).tanh(), 8)[:, :16].relu(), x),
     "joined with a map of one channel": lambda x: shuffle(torch.cat([x, x], 1) * x[:, :1]).relu(),
     "an operand of one channel": lambda x: shuffle(x).relu() * shuffle(x)[:, 3:4],
@@ -286,6 +288,8 @@ class Anything(nn.Module):
             match kind:
                 case "shuffle":
                     y = shuffle(y, groups)
+                case "pick":
+                    y = y[:, [(5 * i + groups) % y.shape[1] for i in range(y.shape[1])]]
                 case "halves":
                     y = y[:, : max(y.shape[1] // 2, 1)] if first else y[:, y.shape[1] - max(y.shape[1] // 2, 1) :]
                 case "cat":

@@ -103,6 +103,41 @@ def test_an_op_that_computes_otherwise_is_seen_by_itself(graphs, file, x, tmp_pa
     assert max(apart.values()) <= 1
 
 
+ROUGH = {
+    "leaky ReLU": lambda x: torch.nn.functional.leaky_relu(x, 0.1),
+    "clamp": lambda x: x.clamp(-0.3, 0.7),
+    "resize": lambda x: torch.nn.functional.interpolate(x, scale_factor=2, mode="bilinear"),
+    "square root": lambda x: (x * x).sqrt(),
+}
+
+
+@pytest.mark.parametrize("name", ROUGH)
+def test_the_exact_result_rounded_counts_as_equal(name, x, tmp_path):
+    """XNNPACK, and so the interpreter, is a code off where its factors have few bits: that is no fault of the file."""
+    graph = simplified(Function(ROUGH[name]), x)
+    quantize(graph, calibrate(graph, [(x,)], "minmax"))
+    ONNX().write(graph, tmp_path / "net.onnx", FACTS)
+    opened = open_file(tmp_path / "net.onnx", graph)
+    rows = list(opened.integer_rows((x,), []))
+    assert rows
+    assert min(float((ours == theirs).float().mean()) for _, ours, theirs in rows) >= 0.999
+
+
+def test_a_code_beside_the_right_one_is_counted(graphs, file, x, tmp_path):
+    """A scale that is 1 % too wide moves codes by one: neither the interpreter nor rounding gives them."""
+    model = onnx.load(file)
+    name = next(n.output.name for n in graphs[1].nodes if n.op.name == "add")
+    last = next(n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.output[0] == name)
+    tensor = next(t for t in model.graph.initializer if t.name == last.input[1])
+    wrong = onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * np.float32(1.01), "wrong scale")
+    model.graph.initializer.append(wrong)
+    last.input[1] = "wrong scale"
+    onnx.save(model, tmp_path / "wide.onnx")
+    rows = list(open_file(tmp_path / "wide.onnx", graphs[1]).integer_rows((x,), []))
+    shares = [float((ours == theirs).float().mean()) for label, ours, theirs in rows if label.startswith("add")]
+    assert shares[0] < 0.9
+
+
 def test_a_cut_model_takes_every_code_that_an_op_reads(graphs, file):
     cut = onnx.load_from_string(cut_at_codes(onnx.load(file)))
     onnx.checker.check_model(cut, full_check=True)

@@ -75,7 +75,11 @@ def silu(e: Expansion, x: Value) -> Value:
 
 @expansion
 def hard_swish(e: Expansion, x: Value) -> Value:
-    """x * (relu6(x + 3) * (1 / 6)): 0.15 ms per 10^6 elements, TFLite's HARD_SWISH 5.2."""
+    """x * (relu6(x + 3) * (1 / 6)): 0.15 ms per 10^6 elements, TFLite's HARD_SWISH 5.2.
+
+    SNR on normal values of deviation 1, 2 and 4: 37.7, 39.7 and 39.4 dB; HARD_SWISH's, and that of an exact table, is
+    0.1 higher at most.
+    """
     gate = e.emit("add", x, e.constant(3.0), within=(0.0, SIX), activation="relu6")
     gate = e.emit("mul", gate, e.constant(1 / 6), within=(0.0, SIX / 6), activation="none")
     return e.emit("mul", x, gate, activation="none")
@@ -112,20 +116,22 @@ def avg_pool2d(e: Expansion, x: Value) -> Value:
     """A depthwise convolution with equal weights; padding that is not counted, times area / elements inside.
 
     3x3 at stride 1 over 56x56x64: 0.17 ms, TFLite's AVERAGE_POOL_2D 1.09; 2x2 at stride 2 over 112x112x64: 0.21 and
-    1.06. XNNPACK has depthwise kernels of up to 25 taps (capture splits larger windows into rows and columns).
+    1.06. XNNPACK has depthwise kernels of up to 25 taps (capture splits larger windows into rows and columns). The
+    convolution has an output range of its own: on normal values 38 dB against AVERAGE_POOL_2D's 33 (2x2), 38 against
+    30 (3x3), 37 against 31 (3x3, padding not counted).
     """
     kernel, stride, padding = (e.node.attrs[name] for name in ("kernel", "stride", "padding"))
     channels, area = x.shape[1], kernel[0] * kernel[1]
-    counted = not any(padding)
-    if counted and x.producer is not None and (zeros := _zero_pad(e.graph, x.producer)):
+    leaves_out = any(padding)
+    if not leaves_out and x.producer is not None and (zeros := _zero_pad(e.graph, x.producer)):
         x, padding = x.producer.inputs[0], zeros
     low, high = e.ranges.get(e.node.output.name, (0.0, 0.0))
     mean = e.emit(
         "conv2d", x, e.constant(torch.full((channels, 1, *kernel), 1 / area)), e.constant(torch.zeros(channels)),
-        within=None if counted else (min(low, 0.0), max(high, 0.0)),
+        within=(min(low, 0.0), max(high, 0.0)) if leaves_out else None,
         stride=stride, padding=padding, dilation=(1, 1), groups=channels, activation="none",
     )  # fmt: skip
-    if counted:
+    if not leaves_out:
         return mean
     share = uncounted(torch.empty(1, 1, *x.shape[2:]), kernel, stride, padding)
     return e.emit("mul", mean, e.constant(share), activation="none")

@@ -37,6 +37,9 @@ CASES = [
     pytest.param(nn.AvgPool2d(2, 2, ceil_mode=True), (1, 3, 8, 8), POOL, CONV, id="ceil-that-adds-nothing"),
     pytest.param(nn.AvgPool2d(2, divisor_override=3), (1, 3, 8, 8), [*POOL, "MUL"], [*CONV, "MUL"], id="divisor"),
     pytest.param(nn.AvgPool2d(8), (2, 3, 8, 8), POOL * 2, CONV * 2, id="more-than-25-elements"),
+    pytest.param(
+        nn.AvgPool2d(7, 1, 3, **UNCOUNTED), (1, 3, 8, 9), POOL * 2, [*CONV, "MUL"] * 2, id="uncounted-of-49-elements"
+    ),
     pytest.param(nn.AdaptiveAvgPool2d((4, 3)), (1, 3, 8, 12), POOL, CONV, id="adaptive-whole-ratio"),
     pytest.param(nn.AdaptiveAvgPool2d(3), (1, 3, 7, 7), POOL, CONV, id="adaptive-overlapping"),
     pytest.param(

@@ -22,3 +22,7 @@ def test_int8(x):
 @pytest.mark.parametrize("slope", [0.1, 0.2, 0.3, 1.5, -0.5, 0.001])
 def test_slope(check, slope):
     check(lambda x: F.leaky_relu(x, slope), INPUTS[0].values[0])
+
+
+def test_a_slope_of_zero_is_relu():
+    assert check_float(lambda x: F.leaky_relu(x, 0.0), INPUTS[0].values[0]).ops == ["RELU"]

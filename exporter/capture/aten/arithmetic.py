@@ -193,7 +193,7 @@ def gelu(b: Builder, x: Value, approximate: str = "none") -> Value:
 
 @aten("leaky_relu")
 def leaky_relu(b: Builder, x: Value, negative_slope: float = 0.01) -> Value:
-    return b.emit("leaky_relu", x, negative_slope=float(negative_slope))
+    return b.emit("leaky_relu", x, negative_slope=float(negative_slope)) if negative_slope else b.emit("relu", x)
 
 
 @aten("abs")

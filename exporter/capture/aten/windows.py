@@ -81,10 +81,11 @@ def _average(b: Builder, x: Value, kernel: Pair, stride: Pair, padding: Pads) ->
 
     In int8 8x8 at stride 8 over 64x64x40 takes 0.46 ms in one piece.
     """
-    if kernel[0] * kernel[1] <= 25 or 1 in kernel or any(padding):
+    if kernel[0] * kernel[1] <= 25 or 1 in kernel:
         return b.emit("avg_pool2d", x, kernel=kernel, stride=stride, padding=padding)
-    rows = b.emit("avg_pool2d", x, kernel=(kernel[0], 1), stride=(stride[0], 1), padding=padding)
-    return b.emit("avg_pool2d", rows, kernel=(1, kernel[1]), stride=(1, stride[1]), padding=padding)
+    down, across = (*padding[:2], 0, 0), (0, 0, *padding[2:])
+    rows = b.emit("avg_pool2d", x, kernel=(kernel[0], 1), stride=(stride[0], 1), padding=down)
+    return b.emit("avg_pool2d", rows, kernel=(1, kernel[1]), stride=(1, stride[1]), padding=across)
 
 
 @aten("adaptive_avg_pool2d", "_adaptive_avg_pool2d")

@@ -95,6 +95,14 @@ def test_a_bundle_with_other_golden_detections_fails(tmp_path):
     assert not row.passed
 
 
+@pytest.mark.parametrize("name", ["efficientdet_d0_nms", "tf_efficientdet_lite0_nms"])
+def test_the_recipes_for_detector_apis_are_int8_with_nms_and_bear_their_own_name(name):
+    recipe = load_recipe(name)
+    assert (recipe.title, recipe.precision, recipe.postprocess) == (name, "int8", "nms")
+    assert recipe.nms is not None
+    assert recipe.labels is not None
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 def test_a_model_that_is_no_detector_is_refused_at_once():
     with pytest.raises(UsageError, match="postprocess: nms is for detectors") as caught:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from exporter.ir.graph import Graph, Value
 from exporter.ir.ops import Scale
+from exporter.ir.quant import MIN_SCALE
 from exporter.quantize.calibrate import Ranges
 
 FEWEST_CODES = 16
@@ -38,7 +39,8 @@ def coarse_values(graph: Graph, ranges: Ranges) -> list[str]:
         low, high = ranges[value.name]
         width = max(high, 0.0) - min(low, 0.0)
         fixed = value.producer is not None and value.producer.op.scale is Scale.FIXED
-        if value.quant and not fixed and 0 < width < FEWEST_CODES * value.quant.scale[0]:
+        joined = value.quant is not None and value.quant.scale[0] > MIN_SCALE  # else nothing wider set the scale
+        if value.quant and joined and not fixed and 0 < width < FEWEST_CODES * value.quant.scale[0]:
             left[value.name] = width / value.quant.scale[0]
     if not left:
         return []

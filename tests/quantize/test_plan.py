@@ -53,6 +53,27 @@ def test_a_plan_applied_again_gives_the_same_bytes(path):
     assert run_int8(again, X).content == run_int8(graph, X).content
 
 
+class Replaced(nn.Module):
+    """What quantize writes with other ops before it calibrates: a large depthwise kernel, a norm, attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.depthwise, self.norm = nn.Conv2d(4, 4, 7, padding=3, groups=4), nn.LayerNorm(8)
+
+    def forward(self, x):
+        y = self.norm(self.depthwise(x).flatten(2))
+        return nn.functional.scaled_dot_product_attention(y, y, y)
+
+
+def test_a_plan_applied_again_knows_the_values_of_replaced_ops(path):
+    x, replaced = image(1, 4, 2, 4, low=-2, high=2), Replaced()
+    graph, again = simplified(replaced, x), simplified(replaced, x)
+    plan, _ = quantize(graph, calibrate(graph, [(x,)], "minmax"), io="int8")
+    write_plan(plan, path, "net")
+    quantize(again, None, read_plan(path), io="int8")
+    assert run_int8(again, x).content == run_int8(graph, x).content
+
+
 @pytest.mark.parametrize("io", ["float", "int8", "uint8"])
 def test_the_plan_does_not_depend_on_the_io(io):
     graph = simplified(model(), X)

@@ -14,6 +14,7 @@ import torch
 from convnext import ConvNeXt, FirstBlock
 from mobilevit import MobileViT
 from parity import Exported, check_float, check_int8
+from swin import Swin
 from torch import Tensor, nn
 from vit import Fused, Torch, ViT
 
@@ -44,6 +45,7 @@ CASES = {
     "vit of torch's attention function": Case(lambda: ViT(size=96, depth=1, attention=Fused), 96, 4, 25),
     "vit of torch's own layer": Case(lambda: ViT(size=96, depth=1, attention=Torch, class_token=False), 96, 4, 25),
     "mobilevit": Case(MobileViT, 96, 10, 25),
+    "swin": Case(Swin, 64, 18, 25),
     "convnext": Case(lambda: ConvNeXt((64, 128)), 96, 0, 30),
     "convnext, channels first": Case(lambda: ConvNeXt((64, 128), block=FirstBlock), 96, 0, 30),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,8 +30,13 @@ def pad(e: Emitter, node: Node) -> None:
 
 @spelling
 def slice_(e: Emitter, node: Node) -> None:
+    """SLICE; STRIDED_SLICE where the step is not 1 and does not divide the size."""
     x, attrs = node.inputs[0], node.attrs
     rank = len(x.shape)
+    count = node.output.shape[attrs["dim"]]
+    if attrs["step"] > 1 and attrs["start"] < attrs["step"] and count * attrs["step"] == x.shape[attrs["dim"]]:
+        _columns(e, node)
+        return
     begin, end, step = [0] * rank, list(x.shape), [1] * rank
     begin[attrs["dim"]], end[attrs["dim"]], step[attrs["dim"]] = attrs["start"], attrs["end"], attrs["step"]
     begin, end, step = (e.layouts.per_dim(x, tuple(items)) for items in (begin, end, step))
@@ -41,6 +47,26 @@ def slice_(e: Emitter, node: Node) -> None:
     else:
         operands = [e.stored(x), e.numbers(begin), e.numbers(end), e.numbers(step)]
         e.op("STRIDED_SLICE", operands, e.result(node.output), node, schema.StridedSliceOptionsT())
+
+
+def _columns(e: Emitter, node: Node) -> None:
+    """Every step-th element as columns of a matrix: RESHAPE, SLICE, RESHAPE. XNNPACK takes no step but 1."""
+    x, y, attrs = node.inputs[0], node.output, node.attrs
+    stored, at = e.layouts.shape(x), e.layouts.dim(x, attrs["dim"])
+    inner = math.prod(stored[at + 1 :])
+    rows = math.prod(stored[:at]) * y.shape[attrs["dim"]]
+
+    def reshaped(source: int, shape: tuple[int, ...], out: int) -> None:
+        options = schema.ReshapeOptionsT()
+        options.newShape = np.asarray(shape, np.int32)
+        e.op("RESHAPE", [source, e.numbers(shape)], out, node, options)
+
+    matrix = e.file.tensor(f"{y.name}/matrix", (rows, attrs["step"] * inner), dtype_of(x), x.quant)
+    columns = e.file.tensor(f"{y.name}/columns", (rows, inner), dtype_of(x), x.quant)
+    reshaped(e.stored(x), (rows, attrs["step"] * inner), matrix)
+    begin, sizes = e.numbers(0, attrs["start"] * inner), e.numbers(rows, inner)
+    e.op("SLICE", [matrix, begin, sizes], columns, node, schema.SliceOptionsT())
+    reshaped(columns, e.layouts.shape(y), e.result(y))
 
 
 LONGEST_CONCAT = 5

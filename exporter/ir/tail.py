@@ -8,18 +8,23 @@ from exporter.ir.graph import Graph, Node, Value
 
 
 def body(graph: Graph, names: Sequence[str] = ()) -> Graph:
-    """A copy that ends where the float tail begins: the heads, codes in a quantised graph, are its outputs, followed by
-    those outputs of the graph that the tail does not make.
+    """A copy that ends where the float tail begins: the heads, codes in a quantised graph, are its outputs.
 
     `names` are the heads' in order; they keep the names of their values where the count is another.
     """
     alone = graph.clone()
-    behind = alone.tail()
     heads = list(dict.fromkeys(head for _, _, head in _border(alone)))
-    others = zip(alone.output_names, alone.outputs, strict=True)
-    kept = {name: value for name, value in others if value.producer not in behind and value not in heads}
-    named = zip(names if len(names) == len(heads) else [v.name for v in heads], heads, strict=True)
-    alone.set_outputs({**dict(named), **kept})
+    alone.set_outputs(dict(zip(names if len(names) == len(heads) else [v.name for v in heads], heads, strict=True)))
+    alone.prune()
+    return alone
+
+
+def without_tail(graph: Graph) -> Graph:
+    """A copy of all but the float tail. Its outputs are numbered: the heads, and those that the tail does not make."""
+    alone = graph.clone()
+    behind = alone.tail()
+    kept = [head for _, _, head in _border(alone)] + [v for v in alone.outputs if v.producer not in behind]
+    alone.set_outputs({str(number): value for number, value in enumerate(kept)})
     alone.prune()
     return alone
 

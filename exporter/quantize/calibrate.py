@@ -14,7 +14,7 @@ from exporter.errors import DataError
 from exporter.ir.graph import Graph, Value
 from exporter.ir.ops import Scale
 from exporter.ir.run import Interpreter
-from exporter.ir.tail import body
+from exporter.ir.tail import without_tail
 from exporter.quantize.attention import split_attention
 from exporter.quantize.depthwise import split_depthwise
 from exporter.quantize.layer_norm import split_layer_norms
@@ -41,7 +41,7 @@ def calibrate(
     which are merged; merging equals collecting at once. Statistics stream: memory does not grow with the number of
     samples. Raises DataError without any sample or when an activation is not finite.
     """
-    graph = body(graph)  # a float tail has no ranges
+    graph = without_tail(graph)  # which has no ranges
     split_depthwise(graph)
     forced = split_attention(graph) | split_layer_norms(graph)
     names = [v.name for v in observed(graph)]

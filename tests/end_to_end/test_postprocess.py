@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_detector
+import torch
 from parity import image
+from torch import Tensor, nn
 
-from exporter.build.postprocess import Detections
+import exporter
+from exporter.build.postprocess import Detections, float_tail
 from exporter.errors import UsageError
 from exporter.pipeline import Pipeline
 from exporter.recipe import load_recipe, make_recipe
@@ -47,6 +50,41 @@ def test_codes_go_in_and_floats_come_out(io, tmp_path):
     assert [t.dtype for t in runtime.inputs] == [io]
     assert {t.dtype for t in runtime.outputs} == {"float32"}
     assert done.result.io == f"{io} in, float out"
+
+
+def test_a_users_own_tail_is_verified_like_a_detectors(tmp_path):
+    """Without a wrapper PyTorch's heads are not known: their codes are compared with the interpreter's alone."""
+
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            y = self.conv(x)
+            return {"large": float_tail(y).exp(), "plain": y.relu()}
+
+    torch.manual_seed(0)
+    calib = tmp_path / "calib.npy"
+    np.save(calib, image(8, 3, 16, 16).numpy())
+    done = exporter.export(Own(), torch.zeros(1, 3, 16, 16), int8=True, calib=calib, out=tmp_path / "out")
+    found = done.report.verification
+    assert found is not None
+    assert found.passed
+    assert [row.output for row in found.tail_parity] == ["large"]
+    assert found.tail_parity[0].pooled is None or found.tail_parity[0].pooled > 110
+    codes = {row.output: (row.equal, row.max_lsb) for row in found.integer_parity}
+    assert len(codes) == 2
+    assert set(codes.values()) == {(1.0, 0)}
+    assert found.files[0].tail_ops == 1
+
+
+def test_the_api_takes_a_detector_and_its_post_processing(tmp_path):
+    done = exporter.export(
+        small_detector.make(), torch.zeros(1, 3, 48, 48), int8=True, out=tmp_path / "out", postprocess="nms",
+        nms={"max_detections": 7},
+    )  # fmt: skip
+    assert done.report.output_shapes["boxes"] == (1, 7, 4)
 
 
 def test_the_files_detections_are_those_of_the_wrapped_model(tmp_path):

@@ -24,6 +24,7 @@ from exporter.simplify.merge_pads import merge_pads
 from exporter.simplify.move_scalars import move_scalars
 from exporter.simplify.nest_upsampling import nest_upsampling
 from exporter.simplify.reshapes import merge_reshapes
+from exporter.simplify.roots import divide_by_roots
 from exporter.simplify.route_channels import route_channels
 from exporter.simplify.shuffles import recognise_shuffles
 from exporter.simplify.space_to_depth import recognise_space_to_depth
@@ -41,6 +42,7 @@ PASSES: tuple[Pass, ...] = (
     recognise_space_to_depth,  # once slices that the branches share are one
     drop_copies,  # before LayerNorms are recognised: some expand their statistics
     recognise_layer_norms,  # while mean, square and root stand as written
+    divide_by_roots,  # once those of LayerNorms are part of them
     transpose_right,  # before transposes merge with their neighbours
     merge_reshapes,  # brings the slices of q, k and v to the layer that they cut
     split_linears,  # before scalars move: one of q belongs to its layer

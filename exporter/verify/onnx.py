@@ -50,10 +50,10 @@ class OpenONNX:
         """Teacher-forced: the file cut at its codes, every op on the interpreter's operands, one row a kind of op.
 
         Between the pairs onnxruntime computes in float and rounds halves to even; in a free run one tie decided
-        otherwise flips many codes behind it. A code is expected that is the interpreter's, or one beside it and the
-        float result rounded: XNNPACK's factors of 8 fractional bits and its square roots that are cut off, which the
-        interpreter follows, are off by one code for 1 to 3 % of a leaky ReLU or a resize, and for half of a square
-        root. The first sample alone: it costs as much as ten inferences.
+        otherwise flips many codes behind it. As good as the interpreter's is the float result rounded: XNNPACK's
+        factors of 8 fractional bits and its square roots that are cut off, which the interpreter follows, are off by
+        one code for 1 to 3 % of a leaky ReLU or a resize, and for half of a square root. The first sample alone: it
+        costs as much as ten inferences.
         """
         if self._forced:
             return
@@ -69,9 +69,8 @@ class OpenONNX:
         for node in self._graph.nodes:
             if node.outputs[0].quant:
                 name, kind = names.get(node.output.name, node.output.name), node.op.name
-                ours, theirs, rounded = seen[node.output.name], torch.from_numpy(got[name]), _rounded(node, seen)
-                beside = (theirs == rounded) & ((ours.int() - rounded.int()).abs() == 1)
-                yield f"{kind} x{kinds[kind]}, op by op", torch.where(beside, theirs, ours), theirs
+                codes = torch.from_numpy(got[name])
+                yield f"{kind} x{kinds[kind]}, op by op", seen[node.output.name], codes, _rounded(node, seen)
 
     def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
         """An op counts as integer when its pairs surround it and it is not one of the declared float islands."""

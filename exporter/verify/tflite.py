@@ -63,7 +63,7 @@ class OpenTFLite:
         rows = zip(self._graph.output_names, output_params(self._graph), expected, results, strict=True)
         for name, params, ours, theirs in rows:
             if params is not None:
-                yield name, codes(ours, params), codes(theirs, params)
+                yield name, codes(ours, params), codes(theirs, params), None
 
     def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
         """What the file says about itself, how XNNPACK cuts it, and where a shipped one spends its time."""

@@ -74,7 +74,13 @@ def efficientdet() -> Report:
             Snr(output=OUTPUTS[9], pooled=None, median=None, max_error=0.0),
         ),
         integer_parity=tuple(
-            Codes(output=name, equal=1.0 if i % 2 else 0.999871, max_lsb=1 - i % 2, count=16 * 810 * (i + 1))
+            Codes(
+                output=name,
+                equal=(equal := 1.0 if i % 2 else 0.999871),
+                accepted=equal,
+                max_lsb=1 - i % 2,
+                count=16 * 810 * (i + 1),
+            )
             for i, name in enumerate(OUTPUTS)
         ),
         int8_snr=tuple(

@@ -111,6 +111,27 @@ def test_pictures_without_a_detection_are_said_to_prove_nothing(tmp_path):
     assert not any(gate.name.endswith("detections of interpreter") for gate in found.gates)
 
 
+@pytest.mark.parametrize("ending", [Decoded, Detections])
+def test_a_file_whose_anchors_are_wrong_fails(ending, tmp_path):
+    """Its heads are right, code by code: the tail's own comparison finds it."""
+    module = ending(make())
+    graph = captured(module)
+    moved = captured(module)
+    for value in moved.values():
+        if value.const is not None and value.shape in ((36, 4), (36, 2)):
+            value.const = value.const * 1.02
+    TFLite().write(moved, tmp_path / "whole.tflite", Facts("whole", "int8"))
+    TFLite().write(body(graph), tmp_path / "body.tflite", Facts("body", "int8"))
+    whole, heads = (
+        Artifact(tmp_path / "whole.tflite", graph, "int8"),
+        Artifact(tmp_path / "body.tflite", body(graph), "int8"),
+    )
+    found = verify(module, [whole], [(X,)], Gates(), body=heads)
+    assert all((row.equal, row.max_lsb) == (1.0, 0) for row in found.integer_parity)
+    failed = [gate.name for gate in found.gates if not gate.passed]
+    assert failed == ["float tail SNR" if ending is Decoded else "int8 detections of interpreter"]
+
+
 # --- what counts as the tail ------------------------------------------------------------------------------------------
 def facts(model: nn.Module, folder: Path):
     graph = simplify(capture(model, (X,)))

@@ -23,6 +23,9 @@ def split_layer_norms(graph: Graph) -> Ranges:
     exp(N(0, 0.5)) 26.1 and 24.3 (29.1), by exp(N(0, 1)) 8.4 and -1.6 (16.6); two tokens of 197 ten times as large 19.9
     and 15.3 (22.5); three channels of 192 twenty times as large 19.8 and 16.2 (23.3). What limits it is the int8 x: one
     scale for all tokens. A variance below 2^-14 (standard deviation 0.008) is below the smallest scale and lost.
+
+    [197, 192] takes 0.050 ms, of which 0.015 is the rsqrt, the one op that XNNPACK does not run; the float norm takes
+    0.013 (one thread of an AVX2 machine, LiteRT 2.3).
     """
     forced: Ranges = {}
     tail = graph.tail()

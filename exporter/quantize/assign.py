@@ -245,13 +245,16 @@ def _refuse_wide_joins(graph: Graph, group: list[Value], found: Ranges) -> None:
     kind = joins[0].op.name
     raise AccuracyError(
         f"a {kind} would join ranges {widths[wide] / widths[narrow]:.0f}x apart in one int8 tensor",
-        where=[f"{node.op.name}  {node.source}" for node in joins]
+        where=[*dict.fromkeys(f"{node.op.name}  {node.source}" for node in joins)]
         + [f"{name}  [{found[name][0]:.4g}, {found[name][1]:.4g}]" for name in (narrow, wide)],
         why=f"they would share one scale: {narrow} keeps {max(1, round(255 * widths[narrow] / widths[wide]))} of 256 "
         f"codes (the limit is {MOST_JOINED:.0f}x)",
         try_="pad with a value of the tensor's own range (-inf ahead of a max pool)"
         if kind == "pad"
-        else "return the tensors as separate outputs, and join them in the app",
+        else (
+            "return the tensors as separate outputs, and join them in the app",
+            "or keep what follows in float: x = exporter.build.postprocess.float_tail(x) on each head's output",
+        ),
     )
 
 

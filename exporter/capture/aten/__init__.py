@@ -10,6 +10,7 @@ from exporter.capture.aten import (
     detection,
     norms,
     resampling,
+    sequences,
     shape,
     windows,
 )
@@ -17,5 +18,5 @@ from exporter.capture.aten.table import ATEN, NOISE, Builder, Unsupported
 
 __all__ = [
     "ATEN", "NOISE", "Builder", "Unsupported", "arithmetic", "attention", "axes", "convolutions", "detection",
-    "norms", "resampling", "shape", "windows",
+    "norms", "resampling", "sequences", "shape", "windows",
 ]  # fmt: skip

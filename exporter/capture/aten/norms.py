@@ -10,7 +10,7 @@ import torch
 from exporter.capture.aten.arithmetic import add, mul, sub
 from exporter.capture.aten.shape import view
 from exporter.capture.aten.table import Builder, Unsupported, aten, refuse_other_dtype, require_constants
-from exporter.capture.aten.windows import mean
+from exporter.capture.aten.windows import mean, sum_
 from exporter.ir.graph import Value
 
 
@@ -101,6 +101,16 @@ def vector_norm(
         raise Unsupported(f"a norm of order {order}: only 2")
     power = mean(b, mul(b, x, x), dim, keepdim)
     return b.emit("sqrt", mul(b, power, float(x.numel // power.numel)))
+
+
+@aten("cosine_similarity")
+def cosine_similarity(b: Builder, x: Value, y: Value, dim: int = 1, eps: float = 1e-8) -> Value:
+    """The sum of products of both vectors at length 1."""
+
+    def unit(v: Value) -> Value:
+        return mul(b, v, b.emit("rsqrt", add(b, sum_(b, mul(b, v, v), dim, True), eps * eps)))
+
+    return sum_(b, mul(b, unit(x), unit(y)), dim)
 
 
 def _normalised(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from exporter.capture.aten.arithmetic import mul
+from exporter.capture.aten.arithmetic import minimum, mul
 from exporter.capture.aten.shape import slice_
 from exporter.capture.aten.table import Builder, Unsupported, aten, dim_of, pair, refuse_other_dtype, require_batch
 from exporter.ir.graph import Value
@@ -174,3 +174,11 @@ def max_(b: Builder, x: Value, dim: Any = None, keepdim: bool = False) -> Value 
     if isinstance(dim, Value):
         return b.emit("maximum", x, dim)
     return amax(b, x) if dim is None else [amax(b, x, dim, keepdim), None]
+
+
+@aten("min")
+def min_(b: Builder, x: Value, dim: Any = None, keepdim: bool = False) -> Value | list[Value | None]:
+    """Of all elements, of two tensors, or along a dim: a reader of the indices fails at its own line."""
+    if isinstance(dim, Value):
+        return minimum(b, x, dim)
+    return amin(b, x) if dim is None else [amin(b, x, dim, keepdim), None]

@@ -7,8 +7,6 @@ import torch.nn.functional as F
 from parity import check_float, check_int8, image
 from unary import INPUTS
 
-from exporter.errors import UnsupportedError
-
 
 @pytest.mark.parametrize("x", INPUTS)
 @pytest.mark.parametrize("check", [check_float, check_int8])
@@ -18,6 +16,9 @@ def test_elu(check, x):
     assert result.outside == ()
 
 
-def test_another_alpha_is_refused():
-    with pytest.raises(UnsupportedError, match=r"alpha=0.5"):
-        check_float(lambda x: F.elu(x, 0.5), image(1, 3, 5, 7))
+@pytest.mark.parametrize(
+    "act", [lambda x: F.elu(x, 0.5), F.selu, lambda x: F.celu(x, 2.0)], ids=["alpha", "selu", "celu"]
+)
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_factors_scale_the_two_parts(check, act):
+    assert "ELU" in check(act, image(1, 3, 5, 7)).ops

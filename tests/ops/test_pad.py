@@ -40,14 +40,22 @@ def test_int8_pads_with_the_zero_point(low, high):
     assert result.quant.zero_point == (-128 if low > 0 else 127)
 
 
-def test_reflection_is_refused():
-    with pytest.raises(UnsupportedError, match="only constant padding"):
-        check_float(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), image(1, 3, 5, 7))
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+@pytest.mark.parametrize("widths", [(1, 1, 1, 1), (2, 0, 0, 3)])
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_borders_are_slices_of_the_tensor(check, widths, mode):
+    assert set(check(lambda x: F.pad(x, widths, mode=mode), image(1, 3, 5, 7)).ops) == {"SLICE", "CONCATENATION"}
 
 
-def test_cropping_by_negative_widths_is_refused():
-    with pytest.raises(UnsupportedError, match="negative widths"):
-        check_float(lambda x: F.pad(x, (-1, 0, 0, 0)), image(1, 3, 5, 7))
+@pytest.mark.parametrize("check", [check_float, check_int8])
+def test_negative_widths_crop(check):
+    assert check(lambda x: F.pad(x, (-1, 0, 0, -2)), image(1, 3, 5, 7)).ops == ["SLICE", "SLICE"]
+    assert check(lambda x: F.pad(x, (-1, 2)), image(1, 3, 5, 7)).ops == ["SLICE", "PAD"]
+
+
+def test_circular_padding_is_refused():
+    with pytest.raises(UnsupportedError, match="circular"):
+        check_float(lambda x: F.pad(x, (1, 1, 1, 1), mode="circular"), image(1, 3, 5, 7))
 
 
 FIXED = [

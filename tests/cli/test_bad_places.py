@@ -88,7 +88,10 @@ def test_a_full_disk(desk, small_disk):
     ],
 )
 def test_interrupted_in_the_middle(desk, number, code, word):
-    process = spawn("net:make", "--int8", "--size", 1024, cwd=desk, start_new_session=True)
+    def hears_ctrl_c() -> None:  # a test run in the background ignores it, and what it starts inherits that
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    process = spawn("net:make", "--int8", "--size", 1024, cwd=desk, start_new_session=True, preexec_fn=hears_ctrl_c)
     assert process.stdout is not None
     while "calibration:" not in (line := process.stdout.readline()):
         assert line, process.communicate()

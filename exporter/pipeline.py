@@ -193,6 +193,7 @@ class Pipeline:
             licence=self.recipe.licence,
             mean=preprocess.mean if self.inputs.takes_pictures else (),
             std=preprocess.std if self.inputs.takes_pictures else (),
+            resize=preprocess.resize if self.inputs.takes_pictures else "",
             labels=self.labels,
             outputs=outputs,
             boxes=next(iter(outputs), ""),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from exporter.errors import UsageError
@@ -33,21 +32,8 @@ class ONNX:
     def write(self, graph: Graph, path: Path, facts: Facts) -> None:
         """Write `graph` to `path`: NCHW, names and order of the model, metadata, the same bytes on every run."""
         model = Emitter(graph, float16_weights=facts.precision == "float16").model(facts.description)
-        for key, value in _properties(facts).items():
-            model.metadata_props.add(key=key, value=value)
+        own = {"author": facts.author, "license": facts.licence}  # which ONNX has no field for
+        for key, value in (facts.properties() | own).items():
+            if value:
+                model.metadata_props.add(key=key, value=value)
         path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _properties(facts: Facts) -> dict[str, str]:
-    """What ONNX has no field for, as text and JSON; empty facts are left out."""
-    properties = {
-        "name": facts.name,
-        "precision": facts.precision,
-        "author": facts.author,
-        "license": facts.licence,
-        "mean": json.dumps(facts.mean) if facts.mean else "",
-        "std": json.dumps(facts.std) if facts.std else "",
-        "labels": "\n".join(facts.labels),
-        "outputs": json.dumps(facts.outputs) if facts.outputs else "",
-    }
-    return {key: value for key, value in properties.items() if value}

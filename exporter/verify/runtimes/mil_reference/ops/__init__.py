@@ -1,0 +1,13 @@
+"""What the MIL ops mean: one table, filled by the modules of this folder."""
+
+from exporter.verify.runtimes.mil_reference.ops import (
+    elementwise,
+    quantization,
+    reductions,
+    resizing,
+    shapes,
+    windows,
+)
+from exporter.verify.runtimes.mil_reference.ops.registry import OPS, Meaning
+
+__all__ = ["OPS", "Meaning", "elementwise", "quantization", "reductions", "resizing", "shapes", "windows"]

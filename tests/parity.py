@@ -26,6 +26,7 @@ from exporter.lower.tflite import TFLite
 from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
 from exporter.simplify import simplify
+from exporter.verify.agreement import agree
 from exporter.verify.files import open_file
 from exporter.verify.runtimes.litert import LiteRT
 from exporter.verify.runtimes.litert_file import TFLiteFile, read_file
@@ -178,6 +179,7 @@ def lower(graph: Graph, inputs: Sequence[Tensor], precision: str = "float32") ->
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
         content = write(graph, path, precision)
+        check_read_back(graph, path)
         runtime, storage = LiteRT(path), Storage(graph)
         results = runtime.run(storage.feed(inputs))
         file = read_file(path)
@@ -203,7 +205,15 @@ def written_onnx(graph: Graph, precision: str) -> Iterator[Path]:
         path = Path(folder) / "model.onnx"
         ONNX().write(graph, path, Facts(graph.name, precision))
         onnx.checker.check_model(onnx.load(path), full_check=True)
+        check_read_back(graph, path)
         yield path
+
+
+def check_read_back(graph: Graph, path: Path) -> None:
+    """All that a file holds of a quantised graph is the graph's own."""
+    if any(value.quant for value in graph.values()):
+        (row,) = agree(graph, {path.suffix: path})
+        assert row.agrees, row.differences
 
 
 def _check_onnx_codes(graph: Graph, inputs: Sequence[Tensor]) -> None:

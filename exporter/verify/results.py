@@ -63,6 +63,55 @@ class Matched(_Row):
         return self.matched / most if most else 1.0
 
 
+class Compared(_Row):
+    """How many were compared, and how many of them are equal."""
+
+    count: int
+    equal: int
+
+
+class Difference(_Row):
+    """A value that a file holds otherwise than the graph."""
+
+    value: str
+    graph: str
+    file: str
+
+
+class Agreement(_Row):
+    """One int8 file read back, against the graph's own integers, and so against every other file that agrees."""
+
+    file: str
+    parameters: Compared
+    """Quantised values: scales, zero points and dtype of each, wherever the file states them."""
+    weights: Compared
+    """Elements of weights and constant operands."""
+    biases: Compared
+    """Elements, in `biases_as`: int32, or the floats nearest to code times scale where the format has no integers."""
+    biases_as: str
+    added: int = 0
+    """Elements that the format adds, and that do nothing: zeros between joined groups, matrices that copy channels."""
+    absent: dict[str, str] = {}
+    """Values of the graph that the file has no tensor or parameters for, and why it needs none."""
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether nothing differs."""
+        return not self.differences
+
+
+class Distance(_Row):
+    """One output's codes, from two of the files or the integer interpreter, both free-running, over all samples."""
+
+    output: str
+    one: str
+    other: str
+    equal: float
+    max_lsb: int
+    count: int
+
+
 class FloatOp(_Row):
     """An op that works on floats inside an int8 file, and why."""
 

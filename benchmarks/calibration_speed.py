@@ -42,7 +42,7 @@ def main() -> None:
     samples = [feed for feed, _ in zip(run.inputs.calibration.feeds(), range(arguments.images), strict=False)]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float32.tflite"
-        run.target.write(run.graph, path, run._facts("float32"))
+        run.targets["tflite"].write(run.graph, path, run._facts("float32"))
         rows = _rows(run, samples, LiteRT(path, threads=1))
         best = {name: (float("inf"), float("inf")) for name in rows}
         for _ in range(arguments.rounds):

@@ -36,7 +36,7 @@ def export(
     model: str | Recipe | nn.Module,
     example_input: Tensor | Sequence[Tensor] = (),
     *,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     int8: bool = False,
     fp16: bool = False,
     weights: str | None = None,
@@ -51,8 +51,8 @@ def export(
 ) -> Export:
     """Export a model by name, recipe, or as an `nn.Module` with an example input (float32 [1, C, H, W]).
 
-    `changes` are further recipe keys. With `check`, a failed gate raises AccuracyError or BudgetError after the bundle
-    was written. Raises the errors of `exporter.errors`.
+    `target` is one format, several, or "all"; `changes` are further recipe keys. With `check`, a failed gate raises
+    AccuracyError or BudgetError after the bundle was written. Raises the errors of `exporter.errors`.
     """
     from torch import nn
 
@@ -70,7 +70,7 @@ def export(
     if int8 and fp16:
         raise UsageError("choose one of int8 and fp16")
     options = given(
-        targets=(target,) if target else None,
+        targets=target or None,
         precision="int8" if int8 else "float16" if fp16 else None,
         weights=weights,
         io=io,

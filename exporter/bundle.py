@@ -66,7 +66,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def write_golden(folder: Path, graph: Graph, file: Path, sample: Any) -> None:
     """One input and the outputs that the runtime gave for it, raw little-endian, for the app's tests on the phone."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     opened = open_file(file, graph)
     runtime, arrays = opened.runtime, opened.feed(sample)
     results = runtime.run(arrays)

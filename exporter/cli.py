@@ -54,6 +54,7 @@ def export(
     postprocess: options.Postprocess = None,
     target: options.Target = None,
     int8: options.Int8 = False,
+    weights_int8: options.WeightsInt8 = False,
     fp16: options.Fp16 = False,
     fp32: options.Fp32 = False,
     io: options.Io = None,
@@ -75,8 +76,8 @@ def export(
     if json and stop_after != "report":
         raise UsageError(f"--json prints the report, and --stop-after {stop_after} ends before it")
     changes = given(
-        targets=(target,) if target else None,
-        precision=_precision(int8=int8, float16=fp16, float32=fp32),
+        targets=tuple(target) if target else None,
+        precision=_precision({"int8": int8, "weights-int8": weights_int8, "float16": fp16, "float32": fp32}),
         weights=weights,
         io=io,
         num_classes=num_classes,
@@ -159,10 +160,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run(app, arguments)
 
 
-def _precision(**chosen: bool) -> str | None:
+def _precision(chosen: dict[str, bool]) -> str | None:
     names = [name for name, wanted in chosen.items() if wanted]
     if len(names) > 1:
-        raise UsageError("--int8, --fp16 and --fp32 exclude each other")
+        raise UsageError("--int8, --weights-int8, --fp16 and --fp32 exclude each other")
     return names[0] if names else None
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from exporter.lower import NAMES
 from exporter.progress import Stage
 
 _MODEL, _PRECISION, _CALIBRATION, _OUTPUT = "Model", "Format and precision", "Calibration", "Output"
@@ -36,10 +37,18 @@ Postprocess = Annotated[
     _option(_MODEL, "WHAT", "What a detector gives: raw heads (default), decoded boxes and scores, or nms."),
 ]
 
-Target = Annotated[str | None, _option(_PRECISION, "FORMAT", "File format: tflite (default) or onnx.")]
+Target = Annotated[
+    list[str] | None,
+    _option(_PRECISION, "FORMAT", f"File format: {', '.join(NAMES)} (default: {NAMES[0]}); again for another; all."),
+]
 Int8 = Annotated[bool, _option(_PRECISION, _FLAG, "Full integer: weights and activations in int8.", "--int8")]
-Fp16 = Annotated[bool, _option(_PRECISION, _FLAG, "Weights in float16, arithmetic in float32.", "--fp16")]
-Fp32 = Annotated[bool, _option(_PRECISION, _FLAG, "All in float32 (default).", "--fp32")]
+WeightsInt8 = Annotated[
+    bool, _option(_PRECISION, _FLAG, "Weights in int8, arithmetic in float (Core ML).", "--weights-int8")
+]
+Fp16 = Annotated[
+    bool, _option(_PRECISION, _FLAG, "Weights in float16; arithmetic in float32, in Core ML in float16.", "--fp16")
+]
+Fp32 = Annotated[bool, _option(_PRECISION, _FLAG, "All in float32. Default, but float16 in Core ML.", "--fp32")]
 Io = Annotated[
     Literal["float", "int8", "uint8"] | None,
     _option(_PRECISION, "TYPE", "Inputs and outputs of an --int8 model: float (default), int8 or uint8."),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
@@ -13,12 +14,12 @@ from torch import Tensor, nn
 from exporter import bundle
 from exporter.build.postprocess import Decoded
 from exporter.capture import capture
-from exporter.errors import UnsupportedError, UsageError, nearest
+from exporter.errors import ExportError, UnsupportedError, UsageError, nearest
 from exporter.inputs import Inputs, describe_samples, evaluating, licences, load_inputs
 from exporter.ir.graph import Graph
 from exporter.ir.tail import body
 from exporter.ir.text import graph_text
-from exporter.lower import Target, target
+from exporter.lower import NAMES, Target, target
 from exporter.lower.facts import Facts
 from exporter.progress import STAGES, Stages
 from exporter.quantize import quantize
@@ -32,6 +33,7 @@ from exporter.report.write import write_report
 from exporter.simplify import simplify
 from exporter.verify.comparison import Artifact
 from exporter.verify.results import Report, Verification
+from exporter.verify.target import TargetFiles
 from exporter.verify.verify import verify
 
 
@@ -52,7 +54,8 @@ class Pipeline:
     ) -> None:
         self.recipe, self.command = recipe, command
         self.stages = Stages(console)
-        self.target: Target = target(recipe.targets[0])
+        self.targets: dict[str, Target] = {name: target(name) for name in recipe.targets}
+        _refuse_precision(self.targets, recipe.precision)
         self.given_plan = read_plan(plan) if plan else None
         self.labels = read_labels(recipe)
         self.islands = {}
@@ -80,9 +83,9 @@ class Pipeline:
         return destination if writes else None
 
     @property
-    def file(self) -> Path:
-        """The shipped file, inside the folder being written."""
-        return self.folder / f"{self.recipe.title}{self.target.suffix}"
+    def files(self) -> dict[str, Path]:
+        """The shipped file of each target, inside the folder being written."""
+        return {name: self.folder / f"{self.recipe.title}{to.suffix}" for name, to in self.targets.items()}
 
     def text(self) -> str:
         """The graph as it stands, for `--stop-after`."""
@@ -104,11 +107,12 @@ class Pipeline:
             self.graph = capture(module, self.inputs.example, name=self.recipe.title, output_names=names, inside=inside)
 
     def simplify(self) -> None:
-        """Graph -> smaller Graph; what the target cannot write ends the run here, before calibration."""
+        """Graph -> smaller Graph; what a target cannot write ends the run here, before calibration."""
         with self.stages.stage("simplify"):
             simplify(self.graph)
             self.lowered = self.graph
-            _refuse_unsupported(self.target, self.recipe.targets[0], self.graph)
+            for name, to in self.targets.items():
+                _refuse_unsupported(to, name, self.graph)
 
     def quantize(self) -> None:
         """Graph + calibration samples -> int8 Graph."""
@@ -130,9 +134,10 @@ class Pipeline:
             self.warnings = coarse_values(self.lowered, ranges or {})
 
     def lower(self) -> None:
-        """Graph -> file, with the facts that an app needs beside it."""
+        """Graph -> a file for each target, with the facts that an app needs beside them."""
         with self.stages.stage("lower"):
-            self.target.write(self.lowered, self.file, self._facts(self.recipe.precision))
+            for name, to in self.targets.items():
+                to.write(self.lowered, self.files[name], self._facts(self.recipe.precision_in(to)))
             if self.inputs.takes_pictures:
                 bundle.write_json(self.folder / "preprocess.json", self.recipe.preprocess.model_dump(mode="json"))
             if self.labels:
@@ -142,27 +147,23 @@ class Pipeline:
 
     def verify(self) -> None:
         """Files -> measurements. An int8 file is compared with its float32 twin, which is not part of the bundle."""
-        recipe, held_out = self.recipe, self.inputs.held_out
+        held_out = self.inputs.held_out
         with self.stages.stage("verify"), tempfile.TemporaryDirectory() as scratch:
-            artifacts = [Artifact(self.file, self.lowered, recipe.precision)]
-            if recipe.precision == "int8":
-                twin = Path(scratch) / self.file.name
-                self.target.write(self.graph, twin, self._facts("float32"))
-                artifacts.append(Artifact(twin, self.graph, "float32", shipped=False))
-            heads = self._body(Path(scratch) / f"body{self.target.suffix}")
+            written = [self._written(name, Path(scratch)) for name in self.targets]
             with self.stages.steps("pictures", len(held_out)):
                 self.verification = verify(
                     self.inputs.module,
-                    artifacts,
+                    written,
                     held_out.feeds(),
-                    recipe.gates,
-                    body=heads,
+                    self.recipe.gates,
                     note=self.inputs.held_out_note,
                     islands=self.islands,
                     warnings=self.warnings,
                     progress=self.stages.advance,
                 )
-            bundle.write_golden(self.folder / "golden", self.lowered, self.file, next(held_out.feeds()))
+            sample = next(held_out.feeds())
+            for name, file in self.files.items():
+                bundle.write_golden(self.folder / "golden" / name, self.lowered, file, sample)
 
     def report(self) -> None:
         """Measurements -> report.md, report.html, report.json."""
@@ -170,16 +171,31 @@ class Pipeline:
             self.result = describe(self)
             write_report(self.result, self.folder)
 
-    def _body(self, path: Path) -> Artifact | None:
-        """The body of an int8 or float16 file with a float tail, written to `path`."""
-        precision = self.recipe.precision
-        if precision == "float32" or not self.lowered.tail():
+    def _written(self, name: str, scratch: Path) -> TargetFiles:
+        """The shipped file of a target, and in `scratch` what it is compared with: the float32 twin of an int8 one, and
+        the body of an int8 or float16 one with a float tail.
+        """
+        to, shipped = self.targets[name], self.files[name]
+        precision = self.recipe.precision_in(to)
+        artifacts, body = [Artifact(shipped, self.lowered, precision)], None
+        if precision == "int8":
+            twin = scratch / shipped.name
+            to.write(self.graph, twin, self._facts("float32"))
+            artifacts.append(Artifact(twin, self.graph, "float32", shipped=False))
+        if precision != "float32" and (heads := self._body):
+            path = scratch / f"body{to.suffix}"
+            to.write(heads, path, Facts(heads.name, precision))
+            body = Artifact(path, heads, precision, shipped=False)
+        return TargetFiles(name, tuple(artifacts), body)
+
+    @cached_property
+    def _body(self) -> Graph | None:
+        """The graph up to the heads, where a float tail follows."""
+        if not self.lowered.tail():
             return None
         module = self.inputs.module
         names = getattr(module.detector, "output_names", ()) if isinstance(module, Decoded) else ()
-        graph = body(self.lowered, names)
-        self.target.write(graph, path, Facts(graph.name, precision))
-        return Artifact(path, graph, precision, shipped=False)
+        return body(self.lowered, names)
 
     # --- facts --------------------------------------------------------------------------------------------------------
     def _facts(self, precision: str) -> Facts:
@@ -205,7 +221,7 @@ class Pipeline:
         return {
             "format": 1,
             "model": self.recipe.model,
-            "file": self.file.name,
+            "targets": {name: file.name for name, file in self.files.items()},
             "recipe": self.recipe.model_dump(mode="json") | {"labels": "labels.txt" if self.labels else None},
             "weights": self.inputs.weights,
             "weights_sha256": self.inputs.weights_sha256 or None,
@@ -215,13 +231,33 @@ class Pipeline:
         }
 
 
+def _refuse_precision(targets: Mapping[str, Target], precision: str) -> None:
+    refusing = {name: to for name, to in targets.items() if precision not in {"float", *to.precisions}}
+    if refusing:
+        raise UsageError(
+            f"{' and '.join(refusing)} cannot be written in {precision}",
+            why="; ".join(f"{name} comes in {', '.join(sorted(to.precisions))}" for name, to in refusing.items()),
+        )
+
+
 def _refuse_unsupported(chosen: Target, name: str, graph: Graph) -> None:
     refused = chosen.unsupported(graph)
     if refused:
         reasons = dict.fromkeys(reason for _, reason in refused)
+        others = [other for other in NAMES if other != name and _supports(other, graph)]
         raise UnsupportedError(
             f"{len(refused)} of {len(graph.nodes)} nodes cannot be lowered to {name}",
             where=[f"{node.op.name:<14} {node.source}" for node, _ in refused],
             why="; ".join(reasons),
-            try_="rewrite those lines with supported ops, or add the op: docs/adding-an-op.md",
+            try_=[
+                f"--target {' or '.join(others)}, which can" if others else "",
+                "rewrite those lines with supported ops, or add the op: docs/adding-an-op.md",
+            ],
         )
+
+
+def _supports(name: str, graph: Graph) -> bool:
+    try:
+        return not target(name).unsupported(graph)
+    except ExportError:  # its package is absent, or the graph's names do not fit it
+        return False

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from exporter.build import ModelInfo, list_models, model_info
 from exporter.errors import UsageError, nearest
+from exporter.lower import NAMES, Target
 from exporter.quantize.data import array_shapes
 from exporter.quantize.preprocess import Preprocess
 
 Positive = Annotated[int, Field(gt=0)]
-FLOAT16_SNR = 40.0
-"""Least SNR in dB of a file with float16 weights: EfficientDets with random weights reach 57 to 69."""
 
 
 class _Section(BaseModel):
@@ -38,7 +37,9 @@ class Gates(_Section):
     """What must hold for exit code 0; None switches a gate off. SNR in dB, size in MB (10^6 bytes)."""
 
     float_snr: float | None = 90.0
-    """Least SNR of the float file against PyTorch, over its outputs."""
+    """Least SNR of the float32 file against PyTorch, over its outputs."""
+    float16_snr: float | None = 40.0
+    """The same of a float16 file: weights of 11 bits (EfficientDets with random weights reach 57 to 69)."""
     integer_equal: float | None = 0.999
     """Least share of int8 output codes equal to the integer interpreter's."""
     integer_lsb: int | None = 1
@@ -79,7 +80,8 @@ class Recipe(_Section):
     """Shapes [1, ...] of your own model's inputs, by name; without them one picture of preprocess.size, or what the
     arrays hold that it is calibrated with."""
     targets: tuple[str, ...] = ("tflite",)
-    precision: Literal["float32", "float16", "int8"] = "float32"
+    precision: Literal["float", "float32", "float16", "int8", "weights-int8"] = "float"
+    """`float` is what each format ships floats in: float32 in TFLite and ONNX, float16 in Core ML."""
     io: Literal["float", "int8", "uint8"] = "float"
     preprocess: Preprocess
     postprocess: Literal["raw", "decoded", "nms"] = "raw"
@@ -94,14 +96,15 @@ class Recipe(_Section):
     gates: Gates = Gates()
     licence: str = ""
 
-    @model_validator(mode="before")
+    @field_validator("targets", mode="before")
     @classmethod
-    def _gate_of_float16(cls, given: Any) -> Any:
-        """Weights of 11 bits cannot come as near to PyTorch as those of 24, unless the recipe asks for it."""
-        if not isinstance(given, dict) or given.get("precision") != "float16":
+    def _all_targets(cls, given: Any) -> Any:
+        """`all` stands for every format; a format named twice counts once."""
+        if isinstance(given, str):
+            given = [given]
+        if not isinstance(given, (list, tuple)):
             return given
-        gates = given.get("gates", {})
-        return {**given, "gates": {"float_snr": FLOAT16_SNR, **gates}} if isinstance(gates, dict) else given
+        return tuple(dict.fromkeys(name for item in given for name in (NAMES if item == "all" else [item])))
 
     @model_validator(mode="before")
     @classmethod
@@ -120,9 +123,13 @@ class Recipe(_Section):
             raise ValueError("inputs is for your own model: those of edge-export list take one picture")
         if self.nms is not None and self.postprocess != "nms":
             raise ValueError(f"nms needs postprocess: nms (--postprocess nms), it is {self.postprocess}")
-        if len(self.targets) != 1:
-            raise ValueError("targets: one format a run, for now")
+        if not self.targets:
+            raise ValueError(f"targets: name at least one of {', '.join(NAMES)}, or all")
         return self
+
+    def precision_in(self, target: Target) -> str:
+        """The precision of that target's file."""
+        return target.floats if self.precision == "float" else self.precision
 
     @property
     def title(self) -> str:

@@ -32,6 +32,7 @@ from exporter.verify.runtimes.litert import LiteRT
 from exporter.verify.runtimes.litert_file import TFLiteFile, read_file
 from exporter.verify.runtimes.onnxruntime import OnnxRuntime
 from exporter.verify.tflite import Storage, tail_ops
+from exporter.verify.verify import Integers
 
 FLOAT_SNR = 120.0
 """dB between a float32 file and eager PyTorch: about the noise of float32 itself."""
@@ -225,7 +226,7 @@ def _check_onnx_codes(graph: Graph, inputs: Sequence[Tensor]) -> None:
         results = opened.fetch(opened.runtime.run(opened.feed(inputs)))
         for value, result in zip(graph.outputs, results, strict=True):
             assert tuple(result.shape) == value.shape
-        for kind, ours, theirs, _ in opened.integer_rows(inputs, results):
+        for kind, ours, theirs, _ in opened.integer_rows(inputs, results, Integers(graph).run(inputs)):
             assert ours.dtype == theirs.dtype, f"{kind} is {theirs.dtype} in ONNX, the interpreter gives {ours.dtype}"
             apart = int((ours.int() - theirs.int()).abs().max())
             assert apart <= 1, f"{kind}: ONNX is {apart} LSB from the interpreter"

@@ -153,5 +153,5 @@ def test_the_same_model_as_onnx(tmp_path: Path, precision: dict[str, bool]) -> N
     assert found is not None
     assert found.passed
     assert (tmp_path / "out" / "small.onnx").is_file()
-    assert found.runtime.startswith("onnxruntime")
-    assert bool(found.integer_parity) == bool(precision.get("int8"))
+    assert found.targets[0].runtime.startswith("onnxruntime")
+    assert bool(found.targets[0].integer_parity) == bool(precision.get("int8"))

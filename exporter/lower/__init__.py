@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from exporter.errors import RuntimeUnavailable, UsageError, nearest
-from exporter.ir.graph import Graph, Node
-from exporter.lower.facts import Facts
+
+if TYPE_CHECKING:  # `edge-export --help` names the formats and needs no torch
+    from exporter.ir.graph import Graph, Node
+    from exporter.lower.facts import Facts
 
 
 class Target(Protocol):
-    """A file format. `write` takes a checked graph, float or quantised, and leaves one file at `path`."""
+    """A file format. `write` takes a checked graph, float or quantised, and leaves one file at `path`.
+
+    `floats` is the precision in which it ships floats unless asked otherwise, `precisions` are all that it writes.
+    """
 
     suffix: str
+    floats: str
+    precisions: frozenset[str]
 
     def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
         """(node, reason) for each node that cannot be written."""

@@ -13,7 +13,17 @@ from exporter.verify.runtimes.timing import processor
 if TYPE_CHECKING:
     from exporter.pipeline import Pipeline
 
-PACKAGES = ("edge-export", "torch", "ai-edge-litert", "numpy", "flatbuffers", "pillow")
+PACKAGES = (
+    "edge-export",
+    "torch",
+    "ai-edge-litert",
+    "onnx",
+    "onnxruntime",
+    "coremltools",
+    "numpy",
+    "flatbuffers",
+    "pillow",
+)
 
 
 def describe(run: Pipeline) -> Report:
@@ -24,7 +34,7 @@ def describe(run: Pipeline) -> Report:
         title=recipe.title,
         precision=recipe.precision,
         io=recipe.io if recipe.io == "float" or not run.graph.tail() else f"{recipe.io} in, float out",
-        target=recipe.targets[0],
+        targets=recipe.targets,
         weights=inputs.weights,
         random_weights=inputs.random_weights,
         parameters=sum(p.numel() for p in inputs.module.parameters()),

@@ -27,23 +27,22 @@ def document(report: Report) -> Document:
     """Everything there is to say about one run."""
     found = report.verification or Verification()
     passed, verdict = facts.verdict(report.verification)
+    targets, several = found.targets, len(found.targets) > 1
     listed = (
-        tables.parity(found),
-        tables.detections(found),
-        tables.float_ops(found),
-        tables.files(found),
-        *tables.latency(found),
+        *(table(each, several) for each in targets for table in (tables.parity, tables.detections, tables.float_ops)),
+        tables.files(targets),
+        *tables.latency(targets),
         tables.gates(found.gates),
         tables.stages(report),
-        tables.top_ops(found),
+        *(tables.top_ops(each, several) for each in targets),
     )
     return Document(
-        title=f"{report.title} · {report.precision} · {report.target}",
+        title=f"{report.title} · {report.precision} · {', '.join(report.targets)}",
         head=facts.head(report),
         passed=passed,
         verdict=verdict,
         warnings=found.warnings,
-        shipped=facts.shipped(found.files[0], report.target) if found.files else (),
+        shipped=tuple(fact for each in targets for fact in facts.shipped(each, several)),
         tables=tuple(table for table in listed if table),
         run=facts.run(report),
     )

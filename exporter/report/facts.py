@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from exporter.report import figures
 from exporter.report.figures import plural
 from exporter.report.parts import FAIL, PASS, Fact
-from exporter.verify.results import FileFacts, Report, Verification
+from exporter.verify.results import FileFacts, Measurements, Report, Verification
 
 LOUD = "RANDOM WEIGHTS: no figure below says anything about task accuracy."
 DIGITS = 12
@@ -27,7 +27,7 @@ def head(report: Report) -> tuple[Fact, ...]:
             f"{figures.shapes(report.input_shapes)}",
         ),
         Fact("processor", report.processor),
-        Fact("runtime", found.runtime if found and found.runtime else "not run"),
+        Fact("runtime", "; ".join(each.runtime for each in found.targets if each.runtime) if found else "not run"),
     ]
     if calibration:
         facts.append(
@@ -53,14 +53,17 @@ def verdict(found: Verification | None) -> tuple[bool | None, str]:
     failed = [gate for gate in found.gates if not gate.passed]
     if not failed:
         return True, f"{PASS}: {plural(len(found.gates), 'gate')}, none failed"
-    named = ", ".join(f"{gate.name} {gate.value} (limit {gate.limit})" for gate in failed)
+    named = ", ".join(f"{gate.label} {gate.value} (limit {gate.limit})" for gate in failed)
     return False, f"{FAIL} {len(failed)} of {plural(len(found.gates), 'gate')}: {named}"
 
 
-def shipped(file: FileFacts, target: str) -> tuple[Fact, ...]:
+def shipped(found: Measurements, several: bool = False) -> tuple[Fact, ...]:
     """The file that the user gets."""
+    if not found.files:
+        return ()
+    file, target = found.files[0], found.target
     facts = [
-        Fact("file", f"{file.path}, {figures.megabytes(file.size_bytes)} MB"),
+        Fact(target if several else "file", f"{file.path}, {figures.megabytes(file.size_bytes)} MB"),
         Fact("sha256", file.sha256, detail=True),
         Fact("operators", f"{plural(file.total_ops, 'op')}, {plural(file.transposes, 'transpose')}"),
         Fact("by kind", _counts(file.ops), detail=True),

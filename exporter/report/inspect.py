@@ -186,7 +186,8 @@ def _file_of(folder: Path) -> Path:
     """The .tflite that a bundle's manifest names."""
     from exporter.bundle import read_manifest
 
-    name = read_manifest(folder).get("file")
+    targets = read_manifest(folder).get("targets")
+    name = targets.get("tflite") if isinstance(targets, dict) else None
     if not isinstance(name, str) or not name.endswith(".tflite"):
         raise DataError(f"the manifest of {folder} names no .tflite file", try_="edge-export inspect FILE.tflite")
     return folder / name

@@ -11,19 +11,19 @@ from exporter.report import figures
 from exporter.report.facts import DIGITS
 from exporter.report.figures import ABSENT, plural
 from exporter.report.parts import FAIL, PASS, Bar, Chart, Column, Table
-from exporter.verify.results import FileFacts, Gate, Report, Snr, Verification
+from exporter.verify.results import FileFacts, Gate, Measurements, Report, Snr
 
 T = TypeVar("T")
 
 
-def parity(found: Verification) -> Table | None:
+def parity(found: Measurements, several: bool = False) -> Table | None:
     """Every output: float and int8 SNR in dB, int8 codes against the integer interpreter; a chart of each SNR."""
     floats = {row.output: row for row in found.float_parity}
     codes = {row.output: row for row in found.integer_parity}
     int8 = {row.output: row for row in found.int8_snr}
     tail = {row.output: row for row in found.tail_parity}
     outputs = list(dict.fromkeys([*codes, *floats, *int8, *tail]))
-    columns, cells = [Column("output", numeric=False)], [[name] for name in outputs]
+    columns, cells = [Column(_titled("output", found, several), numeric=False)], [[name] for name in outputs]
 
     def add(title: str, rows: Mapping[str, T], cell: Callable[[T], str], detail: bool = False) -> None:
         if rows:
@@ -53,13 +53,13 @@ def parity(found: Verification) -> Table | None:
         note += " Or rounded: with the codes beside them that are the float result rounded; the gate's share."
     if tail:
         note = f"{note or 'dB: SNR against float PyTorch.'} Tail: the shipped file's against the interpreter's."
-    return _table("Parity", columns, cells, note=note, charts=charts)
+    return _table(_titled("Parity", found, several), columns, cells, note=note, charts=charts)
 
 
-def detections(found: Verification) -> Table | None:
+def detections(found: Measurements, several: bool = False) -> Table | None:
     """Finished detections of each file: how many pair up with the reference's."""
     columns = (
-        Column("detections of", numeric=False),
+        Column(_titled("detections of", found, several), numeric=False),
         Column("against", numeric=False),
         Column("expected"),
         Column("found"),
@@ -85,18 +85,23 @@ def detections(found: Verification) -> Table | None:
         )
         for row in found.detections
     ]
-    return _table("Detections", columns, rows, note="A pair has one class, and boxes and scores near each other.")
+    return _table(
+        _titled("Detections", found, several),
+        columns,
+        rows,
+        note="A pair has one class, and boxes and scores near each other.",
+    )
 
 
-def float_ops(found: Verification) -> Table | None:
+def float_ops(found: Measurements, several: bool = False) -> Table | None:
     """What works on floats in the shipped int8 file, and why."""
-    columns = tuple(Column(title, numeric=False) for title in ("float op", "where", "reason"))
+    columns = tuple(Column(title, numeric=False) for title in (_titled("float op", found, several), "where", "reason"))
     rows = [(op.op, op.where, op.reason) for file in found.files[:1] for op in file.float_ops]
-    return _table("Ops that stayed float", columns, rows, brief=6)
+    return _table(_titled("Ops that stayed float", found, several), columns, rows, brief=6)
 
 
-def files(found: Verification) -> Table | None:
-    """Size of each file, the shipped one first, and what else tells them apart."""
+def files(targets: Sequence[Measurements]) -> Table | None:
+    """Size of each file, a target's shipped one first, and what else tells them apart."""
     columns = (
         Column("file", numeric=False),
         Column("MB"),
@@ -107,24 +112,25 @@ def files(found: Verification) -> Table | None:
         Column("time outside delegate", detail=True),
         Column("sha256", numeric=False, detail=True),
     )
-    twin = _float_file(found)
+    several = len(targets) > 1
     rows = [
         (
-            _role(file, found.files[0]),
+            _titled(file.precision if file is found.files[0] else f"{file.precision}, not shipped", found, several),
             figures.megabytes(file.size_bytes),
-            figures.ratio(file.size_bytes, twin.size_bytes) if twin else ABSENT,
+            figures.ratio(file.size_bytes, twin.size_bytes) if (twin := _float_file(found)) else ABSENT,
             figures.count(file.total_ops),
             figures.count(file.transposes),
             ABSENT if file.partitions is None else str(file.partitions),
             figures.share(file.outside_share),
             file.sha256[:DIGITS],
         )
+        for found in targets
         for file in found.files
     ]
     return _table("Size", columns, rows)
 
 
-def latency(found: Verification) -> list[Table]:
+def latency(targets: Sequence[Measurements]) -> list[Table]:
     """One table per device and number of threads."""
     columns = (
         Column("latency", numeric=False),
@@ -134,22 +140,26 @@ def latency(found: Verification) -> list[Table]:
         Column("time vs float"),
         Column("runs", detail=True),
     )
-    twin = _float_file(found)
+    several = len(targets) > 1
+    places = dict.fromkeys((row.device, row.threads) for found in targets for row in found.latency)
     tables = []
-    for device, threads in dict.fromkeys((row.device, row.threads) for row in found.latency):
-        group = [row for row in found.latency if (row.device, row.threads) == (device, threads)]
-        base = next((row.median_ms for row in group if twin and row.file == twin.precision), 0.0)
-        rows = [
-            (
-                row.file,
-                figures.milliseconds(row.median_ms),
-                figures.milliseconds(row.p90_ms),
-                figures.milliseconds(row.min_ms),
-                figures.ratio(row.median_ms, base),
-                str(row.runs),
-            )
-            for row in group
-        ]
+    for device, threads in places:
+        rows = []
+        for found in targets:
+            group = [row for row in found.latency if (row.device, row.threads) == (device, threads)]
+            twin = _float_file(found)
+            base = next((row.median_ms for row in group if twin and row.file == twin.precision), 0.0)
+            rows += [
+                (
+                    _titled(row.file, found, several),
+                    figures.milliseconds(row.median_ms),
+                    figures.milliseconds(row.p90_ms),
+                    figures.milliseconds(row.min_ms),
+                    figures.ratio(row.median_ms, base),
+                    str(row.runs),
+                )
+                for row in group
+            ]
         where = "Measured on x86, not on a mobile processor:" if _is_x86(device) else "Measured on"
         note = f"{where} {device}, {plural(threads, 'thread')}"
         tables.append(Table("Latency", columns, tuple(rows), note=note))
@@ -165,7 +175,7 @@ def gates(gates: Sequence[Gate]) -> Table | None:
         Column("", numeric=False),
         Column("family", numeric=False, detail=True),
     )
-    rows = [(gate.name, gate.limit, gate.value, PASS if gate.passed else FAIL, gate.family) for gate in gates]
+    rows = [(gate.label, gate.limit, gate.value, PASS if gate.passed else FAIL, gate.family) for gate in gates]
     return _table("Gates", columns, rows)
 
 
@@ -185,14 +195,14 @@ def stages(report: Report) -> Table | None:
     return _table("Stages", columns, rows, charts=(Chart("Wall time of each stage", bars),))
 
 
-def top_ops(found: Verification) -> Table | None:
+def top_ops(found: Measurements, several: bool = False) -> Table | None:
     """Where the time of one inference goes in the shipped file."""
     top = found.files[0].top_ops if found.files else ()
     columns = (Column("op", numeric=False), Column("count"), Column("share of time"))
     rows = [(row.op, figures.count(row.count), figures.share(row.share)) for row in top]
     bars = tuple(Bar(row.op, row.share, figures.share(row.share)) for row in top)
     charts = (Chart("Share of the time of one inference", bars),)
-    return _table("Time by kind of op", columns, rows, charts=charts, detail=True)
+    return _table(_titled("Time by kind of op", found, several), columns, rows, charts=charts, detail=True)
 
 
 def _table(
@@ -219,12 +229,13 @@ def _snr_bars(rows: Sequence[Snr]) -> tuple[Bar, ...]:
     )
 
 
-def _float_file(found: Verification) -> FileFacts | None:
+def _titled(text: str, found: Measurements, several: bool) -> str:
+    """With the target ahead where the report has several."""
+    return f"{found.target} {text}" if several else text
+
+
+def _float_file(found: Measurements) -> FileFacts | None:
     return next((file for file in found.files if file.precision == "float32"), None)
-
-
-def _role(file: FileFacts, shipped: FileFacts) -> str:
-    return file.precision if file is shipped else f"{file.precision}, not shipped"
 
 
 def _is_x86(device: str) -> bool:

@@ -18,8 +18,6 @@ from exporter.verify.latency import measure_latency
 from exporter.verify.results import LatencyRow
 from exporter.verify.runtimes.timing import processor
 
-GOLDEN = "golden/golden.json"
-
 
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -39,30 +37,49 @@ class GoldenOutput(_Row):
         return self.difference <= self.tolerance
 
 
+class TargetCheck(_Row):
+    """One target's file of the bundle, run here on the golden input."""
+
+    target: str
+    file: str
+    golden: tuple[GoldenOutput, ...] = ()
+    golden_note: str = ""
+    """Why no golden output was compared, where none was."""
+    latency: LatencyRow | None = None
+    runtime: str = ""
+    runtime_at_export: str = ""
+
+    def raise_on_failure(self) -> None:
+        """AccuracyError for golden outputs that differ."""
+        if wrong := [row for row in self.golden if not row.passed]:
+            other = self.runtime != self.runtime_at_export
+            raise AccuracyError(
+                f"{len(wrong)} of {len(self.golden)} golden outputs of {self.file} differ",
+                where=[f"{row.output}  by {row.difference:.3g}, may be {row.tolerance:.3g}" for row in wrong],
+                why=f"exported with {self.runtime_at_export}, run with {self.runtime}" if other else "",
+                try_=f"pip install {self.runtime_at_export.replace(' ', '==')}" if other else "export again",
+            )
+
+
 class BundleCheck(_Row):
     """What `verify_bundle` found. File names are relative to `folder`; `files` counts those of the manifest."""
 
     folder: str
     model: str
-    file: str
     files: int
     changed: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     """Files that the manifest does not list: reported, no failure."""
-    golden: tuple[GoldenOutput, ...] = ()
-    golden_note: str = ""
-    """Why no golden output was compared, where none was."""
-    latency: LatencyRow | None = None
+    targets: tuple[TargetCheck, ...] = ()
     processor: str = ""
-    runtime: str = ""
-    runtime_at_export: str = ""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
         """Every file as the manifest says, every golden output within its tolerance."""
-        return not (self.changed or self.missing) and all(row.passed for row in self.golden)
+        golden = [row for check in self.targets for row in check.golden]
+        return not (self.changed or self.missing) and all(row.passed for row in golden)
 
     def raise_on_failure(self) -> None:
         """DataError for missing or changed files, else AccuracyError for golden outputs that differ."""
@@ -72,14 +89,8 @@ class BundleCheck(_Row):
                 where=[f"missing  {name}" for name in self.missing] + [f"changed  {name}" for name in self.changed],
                 try_="copy the bundle again, or export again",
             )
-        if wrong := [row for row in self.golden if not row.passed]:
-            other = self.runtime != self.runtime_at_export
-            raise AccuracyError(
-                f"{len(wrong)} of {len(self.golden)} golden outputs differ",
-                where=[f"{row.output}  by {row.difference:.3g}, may be {row.tolerance:.3g}" for row in wrong],
-                why=f"exported with {self.runtime_at_export}, run with {self.runtime}" if other else "",
-                try_=f"pip install {self.runtime_at_export.replace(' ', '==')}" if other else "export again",
-            )
+        for check in self.targets:
+            check.raise_on_failure()
 
 
 class _Array(_Row):
@@ -109,10 +120,11 @@ class _Golden(_Row):
 
 
 def verify_bundle(folder: Path) -> BundleCheck:
-    """Compare every file with the manifest's sha256, then run the golden input on the local runtime and time it.
+    """Compare every file with the manifest's sha256, then run each target's golden input on the local runtime and time
+    it.
 
-    The model only runs when its file and the golden files are unchanged. Raises DataError for a folder that is no
-    bundle, and the errors of the runtime.
+    A model only runs when its file and its golden files are unchanged. Raises DataError for a folder that is no bundle,
+    and the errors of the runtimes.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -121,16 +133,38 @@ def verify_bundle(folder: Path) -> BundleCheck:
     check = BundleCheck(
         folder=str(folder),
         model=str(manifest.get("model", "")),
-        file=str(manifest.get("file", "")),
         files=len(listed),
         missing=tuple(sorted(listed.keys() - found)),
         changed=tuple(name for name in sorted(listed.keys() & found) if not _same(folder / name, listed[name])),
         extra=tuple(sorted(found - listed.keys())),
         processor=processor(),
     )
-    if why := _unfit_to_run(check, listed):
-        return check.model_copy(update={"golden_note": why})
-    return check.model_copy(update=_run(folder, check.file))
+    checked = tuple(_check(folder, name, file, check, listed) for name, file in _models(manifest).items())
+    return check.model_copy(update={"targets": checked})
+
+
+def _models(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """File name of each target."""
+    targets = manifest.get("targets")
+    return {str(name): str(file) for name, file in targets.items()} if isinstance(targets, dict) else {}
+
+
+def _check(folder: Path, target: str, file: str, check: BundleCheck, listed: Mapping[str, Any]) -> TargetCheck:
+    here = f"golden/{target}"
+    why = ""
+    if f"{here}/golden.json" not in listed:
+        why = "the bundle has no golden files: its export stopped before verify"
+    elif not any(_inside(name, file) for name in listed):
+        why = f"the manifest does not list {file}"
+    elif damaged := [n for n in (*check.missing, *check.changed) if _inside(n, file) or _inside(n, here)]:
+        why = f"{', '.join(damaged)} cannot be trusted"
+    result = TargetCheck(target=target, file=file, golden_note=why)
+    return result if why else result.model_copy(update=_run(folder / here / "golden.json", folder / file))
+
+
+def _inside(name: str, place: str) -> bool:
+    """Whether a listed file is `place` itself, or in that folder."""
+    return name == place or name.startswith(f"{place}/")
 
 
 def _same(path: Path, entry: Any) -> bool:
@@ -141,28 +175,18 @@ def _same(path: Path, entry: Any) -> bool:
         raise DataError(f"cannot read {path}", why=error.strerror or str(error)) from error
 
 
-def _unfit_to_run(check: BundleCheck, listed: Mapping[str, Any]) -> str:
-    if GOLDEN not in listed:
-        return "the bundle has no golden files: its export stopped before verify"
-    if check.file not in listed:
-        return "the manifest names no model file"
-    damaged = [n for n in (*check.missing, *check.changed) if n == check.file or n.startswith("golden/")]
-    return f"{', '.join(damaged)} cannot be trusted" if damaged else ""
-
-
-def _run(folder: Path, file: str) -> dict[str, Any]:
-    """The fields of BundleCheck that need the runtime."""
-    path = folder / GOLDEN
+def _run(path: Path, file: Path) -> dict[str, Any]:
+    """The fields of TargetCheck that need the runtime."""
     try:
         golden = _Golden.model_validate_json(path.read_text())
         inputs = {entry.name: _read(path.parent, entry) for entry in golden.inputs}
         expected = {entry.name: _read(path.parent, entry) for entry in golden.outputs}
     except (OSError, ValidationError, ValueError, TypeError) as error:
         raise DataError(f"{path} is damaged", why=str(error).splitlines()[0], try_="export again") from error
-    runtime = open_runtime(folder / file, sound=True)
+    runtime = open_runtime(file, sound=True)
     results = runtime.run(inputs)
     if _shapes(results) != _shapes(expected):
-        raise DataError(f"{path} is of another model", why=f"{file} gives {_shapes(results)}")
+        raise DataError(f"{path} is of another model", why=f"{file.name} gives {_shapes(results)}")
     rows = tuple(
         GoldenOutput(
             output=entry.name,
@@ -176,7 +200,7 @@ def _run(folder: Path, file: str) -> dict[str, Any]:
         rows += (_detections(golden.detections, expected, results),)
     return {
         "golden": rows,
-        "latency": measure_latency(file, open_runtime(folder / file), inputs),
+        "latency": measure_latency(file.name, open_runtime(file), inputs),
         "runtime": runtime.runtime,
         "runtime_at_export": golden.runtime,
     }

@@ -71,8 +71,17 @@ class Comparison:
         """What the file gives for float inputs."""
         return self.file.fetch(self.file.runtime.run(self.file.feed(sample)))
 
-    def add(self, sample: Tensors, results: Tensors, reference: Tensors, ends: Mapping[str, Tensor] = {}) -> None:
-        """Take in one sample: what the file gave, PyTorch's floats (none: unknown), the interpreter's tail."""
+    def add(
+        self,
+        sample: Tensors,
+        results: Tensors,
+        reference: Tensors,
+        integers: Mapping[str, Tensor],
+        ends: Mapping[str, Tensor] = {},
+    ) -> None:
+        """Take in one sample: what the file gave, PyTorch's floats (none: unknown), the interpreter's codes by value
+        name, and its tail.
+        """
         for i, meter in self._snr.items():
             params = self._params[i]
             if reference:
@@ -81,7 +90,7 @@ class Comparison:
                 extremes = torch.aminmax(codes(results[i], params))
                 self._seen.setdefault(meter.output, set()).update(int(code) for code in extremes)
         if self.artifact.precision == "int8" and self._seen:
-            for name, expected, codes_given, as_good in self.file.integer_rows(sample, results):
+            for name, expected, codes_given, as_good in self.file.integer_rows(sample, results, integers):
                 self._codes.setdefault(name, CodeMeter(name)).add(expected, codes_given, as_good)
         if ends:
             for i, meter in self._tail.items():

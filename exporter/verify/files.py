@@ -44,8 +44,8 @@ class OpenFile(Protocol):
         ...
 
     @property
-    def shipped(self) -> Runtime:
-        """The file as an app loads it: what is timed."""
+    def shipped(self) -> Runtime | None:
+        """The file as an app loads it: what is timed. None where no runtime of its format is on this host."""
         ...
 
     def feed(self, sample: Sequence[Tensor]) -> list[np.ndarray]:
@@ -56,8 +56,12 @@ class OpenFile(Protocol):
         """The file's outputs in the graph's order and PyTorch's axis order; floats or codes as the file gives them."""
         ...
 
-    def integer_rows(self, sample: Sequence[Tensor], results: Sequence[Tensor]) -> Iterator[CodesRow]:
-        """What an int8 file computed, beside the integer interpreter's codes."""
+    def integer_rows(
+        self, sample: Sequence[Tensor], results: Sequence[Tensor], integers: Mapping[str, Tensor]
+    ) -> Iterator[CodesRow]:
+        """What an int8 file computed, beside the integer interpreter's codes by value name: of the outputs, or, where
+        `integers` holds all, of every value.
+        """
         ...
 
     def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:

@@ -6,17 +6,24 @@ from collections.abc import Iterator
 
 from exporter.errors import AccuracyError, BudgetError
 from exporter.recipe import Gates
-from exporter.verify.results import Gate, Snr, Verification
+from exporter.verify.results import Gate, Measurements, Snr, Verification
 
 
 def judge(result: Verification, gates: Gates) -> tuple[Gate, ...]:
-    """One Gate for every condition that is on and that something was measured for."""
-    return tuple(_judged(result, gates))
+    """One Gate for every condition that is on and that something was measured for, target by target."""
+    several = len(result.targets) > 1
+    return tuple(
+        gate.model_copy(update={"target": found.target if several else ""})
+        for found in result.targets
+        for gate in _judged(found, gates)
+    )
 
 
-def _judged(result: Verification, gates: Gates) -> Iterator[Gate]:
-    if gates.float_snr is not None and result.float_parity:
-        yield _snr("float SNR", _gated(result), gates.float_snr)
+def _judged(result: Measurements, gates: Gates) -> Iterator[Gate]:
+    shipped = result.files[0]
+    least = gates.float16_snr if shipped.precision == "float16" else gates.float_snr
+    if least is not None and result.float_parity:
+        yield _snr("float SNR", _gated(result), least)
     if gates.integer_equal is not None and result.integer_parity:
         worst = min(row.accepted for row in result.integer_parity)
         yield _gate(
@@ -36,7 +43,6 @@ def _judged(result: Verification, gates: Gates) -> Iterator[Gate]:
     if gates.float_snr is not None and result.tail_parity:
         yield _snr("float tail SNR", result.tail_parity, gates.float_snr)
     yield from _detections(result, gates)
-    shipped = result.files[0]
     if gates.integer_share is not None and shipped.precision == "int8":
         share = shipped.integer_share
         yield _gate(
@@ -53,13 +59,13 @@ def _judged(result: Verification, gates: Gates) -> Iterator[Gate]:
         )
 
 
-def _gated(result: Verification) -> tuple[Snr, ...]:
+def _gated(result: Measurements) -> tuple[Snr, ...]:
     """Of a float16 file with a float tail the heads: behind them, exponentials make large errors of small ones."""
     behind = {row.output for row in result.tail_parity} if result.files[0].precision == "float16" else set()
     return tuple(row for row in result.float_parity if row.output not in behind)
 
 
-def _detections(result: Verification, gates: Gates) -> Iterator[Gate]:
+def _detections(result: Measurements, gates: Gates) -> Iterator[Gate]:
     """A float32 file's must be PyTorch's, others' the interpreter's; how near those come to PyTorch's is optional."""
     for row in result.detections:
         reduced = row.file != "float32" and row.reference == "PyTorch"
@@ -93,6 +99,6 @@ def raise_on_failure(result: Verification) -> None:
     kind = AccuracyError if any(gate.family == "accuracy" for gate in failed) else BudgetError
     raise kind(
         f"{len(failed)} of {len(result.gates)} gates failed",
-        where=[f"{gate.name}  {gate.value}, must be {gate.limit}" for gate in failed],
+        where=[f"{gate.label}  {gate.value}, must be {gate.limit}" for gate in failed],
         try_="the report names the outputs; loosen a gate only in the recipe",
     )

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from exporter.ir.graph import Graph, Node
-from exporter.ir.run import Interpreter
 from exporter.ir.tail import border_names
 from exporter.verify.codes import CodesRow, codes_in, output_params, reals
 from exporter.verify.parity import SnrMeter
@@ -35,8 +34,6 @@ class OpenONNX:
     def __init__(self, path: Path, graph: Graph) -> None:
         self._path, self._graph = path, graph
         self.runtime, self.shipped = open_sound(path), OnnxRuntime(path)
-        self._interpreter = Interpreter(graph)
-        self._forced = False
 
     def feed(self, sample: Sequence[Tensor]) -> list[np.ndarray]:
         """As the graph has them: ONNX keeps PyTorch's axis order."""
@@ -46,31 +43,30 @@ class OpenONNX:
         """The outputs in the graph's order."""
         return [torch.from_numpy(np.asarray(results[name])) for name in self._graph.output_names]
 
-    def integer_rows(self, sample: Sequence[Tensor], results: Sequence[Tensor]) -> Iterator[CodesRow]:
+    def integer_rows(
+        self, sample: Sequence[Tensor], results: Sequence[Tensor], integers: Mapping[str, Tensor]
+    ) -> Iterator[CodesRow]:
         """Teacher-forced: the file cut at its codes, every op on the interpreter's operands, one row a kind of op.
 
         Between the pairs onnxruntime computes in float and rounds halves to even; in a free run one tie decided
         otherwise flips many codes behind it. As good as the interpreter's is the float result rounded: XNNPACK's
         factors of 8 fractional bits and its square roots that are cut off, which the interpreter follows, are off by
-        one code for 1 to 3 % of a leaky ReLU or a resize, and for half of a square root. The first sample alone: it
-        costs as much as ten inferences.
+        one code for 1 to 3 % of a leaky ReLU or a resize, and for half of a square root. Nothing where `integers` does
+        not hold every value: it costs as much as ten inferences.
         """
-        if self._forced:
+        if any(v.name not in integers for node in self._graph.nodes for v in node.outputs):
             return
-        seen: dict[str, Tensor] = {}
-        self._interpreter.run(codes_in(self._graph, sample), tap=lambda v, codes: seen.update({v.name: codes}))
-        self._forced = True
         runtime = OnnxRuntime(cut_at_codes(onnx.load(self._path)), optimise=False)
         outputs = zip(self._graph.outputs, self._graph.output_names, strict=True)
         names = {value.name: name for value, name in outputs if value.producer is not None}
-        given = {names.get(name, name): codes.contiguous().numpy() for name, codes in seen.items()}
+        given = {names.get(name, name): codes.contiguous().numpy() for name, codes in integers.items()}
         got = runtime.run({i.name: given[i.name.removesuffix(GIVEN)] for i in runtime.inputs})
         kinds = Counter(node.op.name for node in self._graph.nodes if node.outputs[0].quant)
         for node in self._graph.nodes:
             if node.outputs[0].quant:
                 name, kind = names.get(node.output.name, node.output.name), node.op.name
                 codes = torch.from_numpy(got[name])
-                yield f"{kind} x{kinds[kind]}, op by op", seen[node.output.name], codes, _rounded(node, seen)
+                yield f"{kind} x{kinds[kind]}, op by op", integers[node.output.name], codes, _rounded(node, integers)
 
     def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
         """An op counts as integer when its pairs surround it and it is not one of the declared float islands."""

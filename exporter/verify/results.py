@@ -188,22 +188,29 @@ class FileFacts(_Row):
 
 
 class Gate(_Row):
-    """One condition of the recipe. `family` is accuracy, size or latency: it decides the exit code (5 or 6)."""
+    """One condition of the recipe. `family` is accuracy, size or latency: it decides the exit code (5 or 6).
+
+    `target` is the file format it was judged on, empty for the run as a whole.
+    """
 
     name: str
+    target: str = ""
     family: str
     limit: str
     value: str
     passed: bool
 
+    @property
+    def label(self) -> str:
+        """Its name, with the target where several were judged."""
+        return f"{self.target}: {self.name}" if self.target else self.name
 
-class Verification(_Row):
-    """Everything that was measured on the files of one run."""
 
+class Measurements(_Row):
+    """What was measured on the files of one target."""
+
+    target: str
     runtime: str = ""
-    samples: int = 0
-    samples_note: str = ""
-    """Which pictures, and whether calibration saw them."""
     float_parity: tuple[Snr, ...] = ()
     """The float file against PyTorch; a float16 one with a float tail up to the heads too."""
     integer_parity: tuple[Codes, ...] = ()
@@ -217,6 +224,16 @@ class Verification(_Row):
     latency: tuple[LatencyRow, ...] = ()
     files: tuple[FileFacts, ...] = ()
     """The shipped file first; then the float32 twin that an int8 one is compared with (not shipped)."""
+
+
+class Verification(_Row):
+    """Everything that was measured on the files of one run."""
+
+    samples: int = 0
+    samples_note: str = ""
+    """Which pictures, and whether calibration saw them."""
+    targets: tuple[Measurements, ...] = ()
+    """In the order in which they were asked for."""
     gates: tuple[Gate, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -244,7 +261,7 @@ class Report(_Row):
     title: str
     precision: str
     io: str
-    target: str
+    targets: tuple[str, ...]
     weights: str
     """One sentence: which weights these are."""
     random_weights: bool

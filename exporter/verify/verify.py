@@ -1,4 +1,4 @@
-"""The measurements of one run: file against PyTorch, file against the integer interpreter, latency, file facts."""
+"""The measurements of one run: files against PyTorch and against the integer interpreter, latency, file facts."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor, nn
 
+from exporter.ir.graph import Graph, Value
 from exporter.ir.run import Interpreter
-from exporter.ir.tail import tail
 from exporter.recipe import Gates
-from exporter.verify.comparison import Artifact, Comparison, reference_outputs
+from exporter.verify.codes import codes_in
+from exporter.verify.comparison import reference_outputs
 from exporter.verify.gates import judge
-from exporter.verify.latency import measure_latency
-from exporter.verify.results import Verification
+from exporter.verify.results import Measurements, Verification
+from exporter.verify.target import TargetFiles, TargetRun
 
 DROWNED = 6.0
 """SNR in dB below which an int8 output is called out: the error is half the signal or more."""
@@ -20,73 +21,74 @@ DROWNED = 6.0
 
 def verify(
     module: nn.Module,
-    artifacts: Sequence[Artifact],
+    targets: Sequence[TargetFiles],
     samples: Iterable[Sequence[Tensor]],
     gates: Gates,
     *,
-    body: Artifact | None = None,
     note: str = "",
     islands: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
     progress: Callable[[int], None] = lambda done: None,
 ) -> Verification:
-    """Run every artifact on every sample and compare with eager PyTorch; int8 ones with the integer interpreter too.
+    """Run every file of every target on every sample and compare with eager PyTorch; int8 ones with the integer
+    interpreter too, which runs once a sample for all of them.
 
-    `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors. The first artifact is the
-    shipped one. `body` is its part up to the heads where a float tail follows: there precision is lost, if anywhere,
-    and the tail is held against the interpreter's from the file's own heads. `warnings` of earlier stages come first in
-    the result's.
+    `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors. A float tail is held
+    against the interpreter's from the file's own heads. `warnings` of earlier stages come first in the result's.
     """
-    comparisons = [Comparison(a) for a in artifacts]
-    heads, behind = (Comparison(body), Interpreter(tail(artifacts[0].graph))) if body else (None, None)
+    runs = [TargetRun(files) for files in targets]
+    quantised = targets[0].quantised
+    integers = Integers(*quantised) if quantised else None
     done, sample = 0, None
     for done, sample in enumerate(samples, 1):
-        reference, raw = reference_outputs(module, sample)
-        ends: dict[str, Tensor] = {}
-        if heads and behind:
-            given = heads.run(sample)
-            heads.add(sample, given, raw)
-            ends = dict(zip(behind.graph.output_names, behind.run(given), strict=True))
-        for comparison in comparisons:
-            comparison.add(sample, comparison.run(sample), reference, ends if comparison is comparisons[0] else {})
+        reference, heads = reference_outputs(module, sample)
+        codes = integers.run(sample) if integers else {}
+        for run in runs:
+            run.add(sample, reference, heads, codes)
         progress(done)
     assert sample is not None
-    feeds = [c.file.feed(sample) for c in comparisons]
-    each = list(zip(artifacts, comparisons, feeds, strict=True))
-    latency = tuple(measure_latency(artifact.precision, c.file.shipped, feed) for artifact, c, feed in each)
-    facts = tuple(c.file.facts(a.precision, feed, islands or {}, a.shipped) for a, c, feed in each)
-    measured = [*([heads] if heads else []), *comparisons]
-    floats = [c for c in measured if c.artifact.precision != "int8"]
-    int8 = [c for c in measured if c.artifact.precision == "int8"]
-    runtime = comparisons[0].file.runtime
-    result = Verification(
-        runtime=f"{runtime.runtime} ({runtime.kernels})",
-        samples=done,
-        samples_note=note,
-        float_parity=tuple(row for c in floats for row in c.against_pytorch()),
-        integer_parity=tuple(row for c in int8 for row in c.against_integers()),
-        int8_snr=tuple(row for c in int8 for row in c.against_pytorch()),
-        tail_parity=comparisons[0].tail_against_interpreter(),
-        detections=tuple(row for c in comparisons for row in c.matched()),
-        latency=latency,
-        files=facts,
-    )
-    told = [*warnings, *(text for c in int8 for text in c.dead()), *_drowned_outputs(result), *_nothing_found(result)]
-    told += int8[0].file.warnings(sample) if int8 else []
-    result = result.model_copy(update={"warnings": tuple(told)})
+    measured = tuple(run.measurements(sample, islands or {}) for run in runs)
+    told = [*warnings, *runs[0].dead(), *_drowned_outputs(measured[0]), *_nothing_found(measured[0])]
+    told += [text for run in runs for text in run.warnings(sample)]
+    result = Verification(samples=done, samples_note=note, targets=measured, warnings=tuple(told))
     return result.model_copy(update={"gates": judge(result, gates)})
 
 
-def _drowned_outputs(result: Verification) -> list[str]:
+class Integers:
+    """The integer interpreter's codes: of every value on the first sample, of the outputs alone on those that follow.
+
+    Formats that compute in float between their codes are compared op by op, on one sample: it costs memory and time.
+    `parts` are graphs whose values `graph` has too, under the same names.
+    """
+
+    def __init__(self, graph: Graph, *parts: Graph) -> None:
+        self._interpreter, self._all = Interpreter(graph), True
+        self._outputs = {value.name for each in (graph, *parts) for value in each.outputs}
+
+    def run(self, sample: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Codes (floats behind a dequantize) by value name."""
+        seen: dict[str, Tensor] = {}
+
+        def tap(value: Value, tensor: Tensor) -> None:
+            if self._all or value.name in self._outputs:
+                seen[value.name] = tensor
+
+        graph = self._interpreter.graph
+        self._interpreter.run(codes_in(graph, sample), tap)
+        self._all = False
+        return seen | {v.name: v.const for v in graph.outputs if v.const is not None}
+
+
+def _drowned_outputs(found: Measurements) -> list[str]:
     return [
         f"output {row.output} keeps {row.pooled:.1f} dB in int8: its error is about as large as its signal. "
         "Calibrate on more typical pictures, try other --ranges, or set gates.int8_snr to refuse such a file"
-        for row in result.int8_snr
+        for row in found.int8_snr
         if row.pooled is not None and row.pooled < DROWNED
     ]
 
 
-def _nothing_found(result: Verification) -> list[str]:
-    if not result.detections or any(row.expected for row in result.detections):
+def _nothing_found(found: Measurements) -> list[str]:
+    if not found.detections or any(row.expected for row in found.detections):
         return []
     return ["no picture holds a detection above nms.score_threshold: nothing could be compared behind the heads"]

@@ -80,7 +80,7 @@ def test_command_lines(desk, arguments, said):
         pytest.param(
             "model: net:make\npreprocess: {fill: [0, 0, 0]}\n", ["fill needs resize: letterbox"], id="ignored-setting"
         ),
-        pytest.param("model: net:make\ntargets: [tflite, onnx]\n", ["one format a run"], id="two-targets"),
+        pytest.param("model: net:make\ntargets: []\n", ["name at least one of tflite"], id="no-target"),
         pytest.param("model: net:make\ncalibration: 7\n", ["r.yaml:2  calibration"], id="number-for-a-section"),
         pytest.param("model: net:make\nname: ../up\n", ["r.yaml:2  name"], id="name-that-is-a-path"),
         pytest.param("precision: int8\n", ["model", "required"], id="no-model"),

@@ -14,6 +14,7 @@ from command import edge_export, spawn
 from PIL import Image
 from refusals import names, refused
 
+from exporter.lower import NAMES
 from exporter.quantize.data import default_samples_dir
 from exporter.report.inspect import inspect_file
 
@@ -47,7 +48,7 @@ def test_efficientdet_from_the_real_shell(tmp_path):
 
 def test_the_bundle_holds_what_the_design_says(shelf):
     assert names(shelf / "int8") == BUNDLE
-    assert names(shelf / "int8" / "golden") == {"golden.json", "input_0.bin", "output_0.bin"}
+    assert names(shelf / "int8" / "golden" / "tflite") == {"golden.json", "input_0.bin", "output_0.bin"}
 
 
 def test_the_manifest_has_size_and_sha256_of_every_file(shelf):
@@ -61,7 +62,7 @@ def test_the_manifest_has_size_and_sha256_of_every_file(shelf):
 
 
 def test_golden_files_are_raw_and_as_large_as_they_say(shelf):
-    folder = shelf / "int8" / "golden"
+    folder = shelf / "int8" / "golden" / "tflite"
     golden = json.loads((folder / "golden.json").read_text())
     for entry in (*golden["inputs"], *golden["outputs"]):
         assert (folder / entry["file"]).stat().st_size == 4 * np.prod(entry["shape"])
@@ -148,7 +149,7 @@ def test_a_recipe_needs_no_more_than_a_model(desk):
     (desk / "r.yaml").write_text("model: tf_efficientdet_lite0\npreprocess: {size: [64, 64]}\n")
     done = edge_export("r.yaml", "--stop-after", "lower", "-q", cwd=desk)
     assert done.code == 0, done.err
-    facts = json.loads((desk / "out" / "tf_efficientdet_lite0-float32" / "preprocess.json").read_text())
+    facts = json.loads((desk / "out" / "tf_efficientdet_lite0-float" / "preprocess.json").read_text())
     assert (facts["resize"], facts["size"], facts["mean"]) == ("letterbox", [64, 64], [0.5, 0.5, 0.5])
 
 
@@ -196,7 +197,7 @@ def test_options_may_come_before_the_model(desk):
 
 def test_export_may_be_named(desk):
     assert edge_export("export", "net:make", "-q", "--size", "64", cwd=desk).code == 0
-    assert names(desk / "out") == {"net.make-float32"}
+    assert names(desk / "out") == {"net.make-float"}
 
 
 @pytest.mark.parametrize("stage", ["capture", "simplify", "quantize"])
@@ -247,3 +248,56 @@ def test_the_console_script_is_the_same_command(desk):
         pytest.skip("no console script beside this Python")
     done = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == edge_export("--version", cwd=desk).out
+
+
+# --- several targets --------------------------------------------------------------------------------------------------
+def test_two_targets_share_one_run(desk, shelf):
+    done = edge_export(*INT8, "--target", "tflite", "--target", "onnx", "--out", "both", cwd=desk)
+    assert done.code == 0, done.err
+    assert done.out.count("calibration:") == 1
+    assert names(desk / "both") == BUNDLE | {"net.make.onnx"}
+    assert names(desk / "both" / "golden") == {"tflite", "onnx"}
+    ours, alone = contents(desk / "both"), contents(shelf / "int8")
+    assert ours["net.make.tflite"] == alone["net.make.tflite"]
+    assert ours["plan.json"] == alone["plan.json"]
+    report = json.loads((desk / "both" / "report.json").read_text())
+    found = {target["target"]: target for target in report["verification"]["targets"]}
+    assert list(found) == report["targets"] == ["tflite", "onnx"]
+    assert [row["max_lsb"] for row in found["tflite"]["integer_parity"]] == [0]
+    assert max(row["max_lsb"] for row in found["onnx"]["integer_parity"]) <= 1
+    gates = report["verification"]["gates"]
+    assert {gate["target"] for gate in gates} == {"tflite", "onnx"}
+    for text in ("tflite float", "onnx int8", "onnx output", "onnx: integer ops"):
+        assert text in done.out
+    checked = edge_export("verify", "both", cwd=desk)
+    assert checked.code == 0, checked.err
+    assert "2 of 2 golden outputs within tolerance" in checked.out
+
+
+def test_all_is_every_target_and_a_format_counts_once(desk):
+    for targets in (("all",), ("onnx", "all")):
+        arguments = [word for name in targets for word in ("--target", name)]
+        done = edge_export("net:make", "--size", 64, *arguments, "--json", cwd=desk)
+        assert done.code == 0, done.err
+        assert sorted(done.json["targets"]) == sorted(NAMES)
+
+
+def test_a_gate_names_the_target_that_failed_it(desk):
+    (desk / "r.yaml").write_text(
+        "model: net:make\npreprocess: {size: [64, 64]}\ntargets: [tflite, onnx]\ngates: {float_snr: 300}\n"
+    )
+    done = edge_export("r.yaml", cwd=desk)
+    assert done.code == 5
+    assert "tflite: float SNR" in done.err
+    assert "onnx: float SNR" in done.err
+
+
+def test_a_damaged_file_of_one_target_is_not_run_and_the_other_is(desk):
+    arguments = ("--target", "tflite", "--target", "onnx", "--out", "both")
+    assert edge_export("net:make", "--size", 64, *arguments, cwd=desk).code == 0
+    model = desk / "both" / "net.make.onnx"
+    model.write_bytes(model.read_bytes()[:-100])
+    done = edge_export("verify", "both", cwd=desk)
+    assert done.code == 3
+    assert "net.make.onnx cannot be trusted" in done.out
+    assert "1 of 1 golden output within tolerance" in done.out

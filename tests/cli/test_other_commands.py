@@ -40,10 +40,11 @@ def test_a_whole_bundle_passes(shelf):
 def test_verify_as_json(shelf):
     check = edge_export("verify", "int8", "--json", cwd=shelf).json
     assert check["passed"] is True
-    assert [(row["output"], row["difference"]) for row in check["golden"]] == [("output", 0.0)]
-    assert check["latency"]["threads"] == 1
-    assert check["latency"]["device"] == check["processor"]
-    assert check["runtime"] == check["runtime_at_export"]
+    assert [(row["output"], row["difference"]) for row in check["targets"][0]["golden"]] == [("output", 0.0)]
+    (target,) = check["targets"]
+    assert target["latency"]["threads"] == 1
+    assert target["latency"]["device"] == check["processor"]
+    assert target["runtime"] == target["runtime_at_export"]
 
 
 def test_verify_quietly(shelf):
@@ -75,29 +76,29 @@ def test_a_damaged_model_is_not_run(bundle):
 
 
 def test_other_outputs_fail_by_name(bundle):
-    path = bundle / "golden" / "output_0.bin"
+    path = bundle / "golden" / "tflite" / "output_0.bin"
     stored = np.fromfile(path, "<f4")
     stored[7] += 1
     stored.tofile(path)
     renew_manifest(bundle)
     done = edge_export("verify", bundle, cwd=bundle.parent)
-    refused(done, 5, "1 of 1 golden outputs differ", "output  by 1, may be 0.0")
+    refused(done, 5, "1 of 1 golden outputs of net.make.tflite differ", "output  by 1, may be 0.0")
     assert "✗ FAIL" in done.out
 
 
 def test_a_nan_in_the_outputs_is_no_match(bundle):
-    path = bundle / "golden" / "output_0.bin"
+    path = bundle / "golden" / "tflite" / "output_0.bin"
     stored = np.fromfile(path, "<f4")
     stored[7] = np.nan
     stored.tofile(path)
     renew_manifest(bundle)
-    refused(edge_export("verify", bundle, cwd=bundle.parent), 5, "1 of 1 golden outputs differ")
+    refused(edge_export("verify", bundle, cwd=bundle.parent), 5, "1 of 1 golden outputs of net.make.tflite differ")
 
 
 def test_another_runtime_is_named_as_a_reason(bundle):
-    golden = bundle / "golden" / "golden.json"
+    golden = bundle / "golden" / "tflite" / "golden.json"
     golden.write_text(golden.read_text().replace("ai-edge-litert ", "ai-edge-litert 0."))
-    (bundle / "golden" / "output_0.bin").write_bytes(bytes(4 * 8 * 32 * 32))
+    (bundle / "golden" / "tflite" / "output_0.bin").write_bytes(bytes(4 * 8 * 32 * 32))
     renew_manifest(bundle)
     refused(
         edge_export("verify", bundle, cwd=bundle.parent), 5, "exported with ai-edge-litert 0.", "pip install ai-edge"

@@ -70,7 +70,7 @@ def test_two_inputs_and_nested_outputs_keep_their_names_and_order(own):
         ("stats_0", "float32", [1, 8]),
         ("stats_1", "float32", [1, 32, 48, 2]),
     ]
-    golden = json.loads((own / "two" / "golden" / "golden.json").read_text())
+    golden = json.loads((own / "two" / "golden" / "tflite" / "golden.json").read_text())
     assert [tensor["name"] for tensor in golden["inputs"]] == ["image", "depth"]
 
 

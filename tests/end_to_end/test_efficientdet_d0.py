@@ -15,6 +15,7 @@ from exporter.recipe import Gates, load_recipe
 from exporter.verify.comparison import Artifact
 from exporter.verify.results import Verification
 from exporter.verify.runtimes.litert_file import read_file
+from exporter.verify.target import TargetFiles
 from exporter.verify.verify import verify
 
 pytestmark = pytest.mark.slow
@@ -32,17 +33,18 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 @pytest.fixture(scope="module")
 def float32(exported: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Verification]:
     path = tmp_path_factory.mktemp("float32") / "efficientdet_d0.tflite"
-    exported.target.write(exported.graph, path, exported._facts("float32"))
+    exported.targets["tflite"].write(exported.graph, path, exported._facts("float32"))
     photos = load_samples(default_samples_dir(), exported.recipe.preprocess, 16)
     artifact = Artifact(path, exported.graph, "float32")
-    return path, verify(exported.inputs.module, [artifact], photos.feeds(), Gates())
+    files = TargetFiles("tflite", (artifact,))
+    return path, verify(exported.inputs.module, [files], photos.feeds(), Gates())
 
 
 @pytest.fixture(scope="module")
 def int8(exported: Pipeline) -> Verification:
     photos = load_samples(default_samples_dir(), exported.recipe.preprocess, 8)
-    artifact = Artifact(exported.file, exported.lowered, "int8")
-    return verify(exported.inputs.module, [artifact], photos.feeds(), Gates())
+    files = TargetFiles("tflite", (Artifact(exported.files["tflite"], exported.lowered, "int8"),))
+    return verify(exported.inputs.module, [files], photos.feeds(), Gates())
 
 
 def test_float32_file_equals_pytorch_to_110_db_on_every_output_of_16_photos(
@@ -50,31 +52,33 @@ def test_float32_file_equals_pytorch_to_110_db_on_every_output_of_16_photos(
 ) -> None:
     _, measured = float32
     assert measured.samples == 16
-    assert len(measured.float_parity) == 10
+    assert len(measured.targets[0].float_parity) == 10
     assert {
-        row.output: row.pooled for row in measured.float_parity if row.pooled is not None and row.pooled < 110
+        row.output: row.pooled
+        for row in measured.targets[0].float_parity
+        if row.pooled is not None and row.pooled < 110
     } == {}
 
 
 def test_int8_file_equals_the_integer_interpreter_on_8_photos(int8: Verification) -> None:
     assert int8.samples == 8
-    assert {row.output: row.equal for row in int8.integer_parity if row.equal < 0.999} == {}
-    assert max(row.max_lsb for row in int8.integer_parity) <= 1
+    assert {row.output: row.equal for row in int8.targets[0].integer_parity if row.equal < 0.999} == {}
+    assert max(row.max_lsb for row in int8.targets[0].integer_parity) <= 1
 
 
 def test_int8_file_is_int8_from_input_to_output(exported: Pipeline) -> None:
-    file = read_file(exported.file)
+    file = read_file(exported.files["tflite"])
     assert [t.name for t in file.float_tensors] == []
     assert {file.tensors[i].dtype for i in (*file.inputs, *file.outputs)} == {"int8"}
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_the_delegate_runs_every_op(precision: str, float32: tuple[Path, Verification], int8: Verification) -> None:
-    (facts,) = (int8 if precision == "int8" else float32[1]).files
+    (facts,) = (int8 if precision == "int8" else float32[1]).targets[0].files
     if facts.outside_share is None:
         pytest.skip(facts.profile_note)
     assert [row.op for row in facts.outside_delegate] == []
 
 
 def test_no_file_holds_a_transpose(float32: tuple[Path, Verification], int8: Verification) -> None:
-    assert [facts.transposes for facts in (*float32[1].files, *int8.files)] == [0, 0]
+    assert [facts.transposes for facts in (*float32[1].targets[0].files, *int8.targets[0].files)] == [0, 0]

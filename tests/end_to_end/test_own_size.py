@@ -13,9 +13,9 @@ import pytest
 
 from exporter.pipeline import Pipeline
 from exporter.recipe import Gates, load_recipe
-from exporter.verify.results import Verification
+from exporter.verify.results import Measurements
 from exporter.verify.runtimes.litert_file import TFLiteFile, read_file
-from exporter.verify.verify import Artifact, verify
+from exporter.verify.verify import verify
 
 pytestmark = pytest.mark.slow
 FLOAT_SNR = 100.0
@@ -42,7 +42,8 @@ class Run:
     """What was measured on both files, and the int8 one."""
 
     costly: set[str]
-    measured: Verification
+    samples: int
+    measured: Measurements
     int8: TFLiteFile
 
 
@@ -52,16 +53,14 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     pipeline.folder = tmp_path_factory.mktemp(request.param)
     for stage in ("build", "capture", "simplify", "quantize", "lower"):
         getattr(pipeline, stage)()
-    float32 = pipeline.folder / "float32.tflite"
-    pipeline.target.write(pipeline.graph, float32, pipeline._facts("float32"))
-    artifacts = [Artifact(pipeline.file, pipeline.lowered, "int8"), Artifact(float32, pipeline.graph, "float32")]
+    files = pipeline._written("tflite", tmp_path_factory.mktemp("twin"))
     inputs = pipeline.inputs
-    measured = verify(inputs.module, artifacts, inputs.held_out.feeds(), Gates())
-    return Run(MODELS[request.param], measured, read_file(pipeline.file))
+    found = verify(inputs.module, [files], inputs.held_out.feeds(), Gates())
+    return Run(MODELS[request.param], found.samples, found.targets[0], read_file(pipeline.files["tflite"]))
 
 
 def test_the_float32_file_equals_pytorch_on_every_output_of_real_photos(run: Run) -> None:
-    assert run.measured.samples == 4
+    assert run.samples == 4
     assert run.measured.float_parity
     worst = {row.output: row.pooled for row in run.measured.float_parity if row.pooled is not None}
     assert {output: snr for output, snr in worst.items() if snr < FLOAT_SNR} == {}

@@ -71,12 +71,12 @@ def test_a_users_own_tail_is_verified_like_a_detectors(tmp_path):
     found = done.report.verification
     assert found is not None
     assert found.passed
-    assert [row.output for row in found.tail_parity] == ["large"]
-    assert found.tail_parity[0].pooled is None or found.tail_parity[0].pooled > 110
-    codes = {row.output: (row.equal, row.max_lsb) for row in found.integer_parity}
+    assert [row.output for row in found.targets[0].tail_parity] == ["large"]
+    assert found.targets[0].tail_parity[0].pooled is None or found.targets[0].tail_parity[0].pooled > 110
+    codes = {row.output: (row.equal, row.max_lsb) for row in found.targets[0].integer_parity}
     assert len(codes) == 2
     assert set(codes.values()) == {(1.0, 0)}
-    assert found.files[0].tail_ops == 1
+    assert found.targets[0].files[0].tail_ops == 1
 
 
 def test_the_api_takes_a_detector_and_its_post_processing(tmp_path):
@@ -92,7 +92,7 @@ def test_the_files_detections_are_those_of_the_wrapped_model(tmp_path):
     done = run(tmp_path / "out", postprocess="nms", nms=settings, precision="float32")
     x = image(1, 3, 48, 48)
     boxes, classes, scores, count = Detections(small_detector.make(), **settings)(x)
-    given = LiteRT(tmp_path / "out" / done.file.name).run([x.permute(0, 2, 3, 1).contiguous().numpy()])
+    given = LiteRT(tmp_path / "out" / done.files["tflite"].name).run([x.permute(0, 2, 3, 1).contiguous().numpy()])
     rows = int(count)
     assert given["count"].tolist() == [rows]
     assert rows > 3
@@ -111,25 +111,25 @@ def test_module_paths_and_plans_do_not_know_of_the_wrapper(tmp_path):
 
 def test_golden_rows_beyond_the_number_are_zero_and_detections_are_compared_as_a_set(tmp_path):
     run(tmp_path / "out", postprocess="nms", nms={"score_threshold": 0.5}, precision="int8")
-    folder = tmp_path / "out/golden"
+    folder = tmp_path / "out/golden/tflite"
     golden = json.loads((folder / "golden.json").read_text())
     assert golden["detections"]["outputs"] == ["boxes", "classes", "scores", "count"]
     arrays = [np.fromfile(folder / e["file"], np.float32).reshape(e["shape"]) for e in golden["outputs"]]
     rows = int(arrays[3][0])
     assert 3 < rows < 100
     assert all(not array[:, rows:].any() and array[:, :rows].any() for array in arrays[:3])
-    assert [row.output for row in verify_bundle(tmp_path / "out").golden] == ["detections"]
+    assert [row.output for row in verify_bundle(tmp_path / "out").targets[0].golden] == ["detections"]
 
 
 def test_a_bundle_with_other_golden_detections_fails(tmp_path):
     from exporter import bundle
 
     run(tmp_path / "out", postprocess="nms", precision="int8")
-    scores = tmp_path / "out/golden/output_2.bin"
+    scores = tmp_path / "out/golden/tflite/output_2.bin"
     scores.write_bytes((np.fromfile(scores, np.float32) * 0.9).tobytes())
     manifest = {k: v for k, v in bundle.read_manifest(tmp_path / "out").items() if k != "files"}
     bundle.write_manifest(tmp_path / "out", manifest)
-    (row,) = verify_bundle(tmp_path / "out").golden
+    (row,) = verify_bundle(tmp_path / "out").targets[0].golden
     assert not row.passed
 
 
@@ -178,9 +178,9 @@ def test_efficientdet_lite0_in_int8_with_nms(tmp_path):
     done = Pipeline(load_recipe("tf_efficientdet_lite0", precision="int8", postprocess="nms"))
     done.run(tmp_path / "out")
     assert done.verification.passed, done.verification.gates
-    shipped = done.verification.files[0]
+    shipped = done.verification.targets[0].files[0]
     assert (shipped.integer_share, shipped.float_ops, shipped.transposes) == (1.0, (), 0)
-    same = done.verification.detections[0]
+    same = done.verification.targets[0].detections[0]
     assert (same.reference, same.share, same.expected) == ("interpreter", 1.0, 400)
     assert verify_bundle(tmp_path / "out").passed
     assert shipped.ops["DEQUANTIZE"] == 10

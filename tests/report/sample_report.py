@@ -12,6 +12,7 @@ from exporter.verify.results import (
     FloatOp,
     Gate,
     LatencyRow,
+    Measurements,
     OpTime,
     OutsideDelegate,
     Report,
@@ -62,10 +63,9 @@ def efficientdet() -> Report:
         partitions=1,
         outside_share=0.0,
     )
-    found = Verification(
+    found = Measurements(
+        target="tflite",
         runtime="ai-edge-litert 2.3.0 (xnnpack)",
-        samples=16,
-        samples_note="16 pictures held out of calibration",
         float_parity=(
             *(
                 Snr(output=name, pooled=121.4 + i, median=120.6 + i, max_error=(i + 1) * 1.7e-6)
@@ -92,6 +92,11 @@ def efficientdet() -> Report:
             LatencyRow(file="float32", device=DEVICE, threads=1, median_ms=172.9, p90_ms=181.6, min_ms=169.4, runs=20),
         ),
         files=(shipped, twin),
+    )
+    judged = Verification(
+        samples=16,
+        samples_note="16 pictures held out of calibration",
+        targets=(found,),
         gates=(
             Gate(name="float SNR", family="accuracy", limit=">= 90 dB", value="121.4 dB", passed=True),
             Gate(name="integer codes equal", family="accuracy", limit=">= 99.9000%", value="99.9871%", passed=True),
@@ -108,7 +113,7 @@ def efficientdet() -> Report:
         title="efficientdet_d0",
         precision="int8",
         io="float",
-        target="tflite",
+        targets=("tflite",),
         weights="random weights, seed 0, BatchNorm statistics refitted on the calibration pictures",
         random_weights=True,
         parameters=3_880_067,
@@ -127,7 +132,7 @@ def efficientdet() -> Report:
             StageTime(stage=name, wall_s=wall, cpu_s=wall * 1.25, peak_mb=412.0 + 97 * i)
             for i, (name, wall) in enumerate(walls.items())
         ),
-        verification=found,
+        verification=judged,
         versions={"edge-export": "0.1.0", "torch": "2.13.0", "ai-edge-litert": "2.3.0"},
         processor=DEVICE,
         command="edge-export efficientdet_d0 --target tflite --int8",
@@ -135,9 +140,13 @@ def efficientdet() -> Report:
 
 
 def changed(report: Report, **fields: object) -> Report:
-    """`report` with other fields in its verification."""
+    """`report` with other fields in its verification, or in what was measured on its one target."""
     assert report.verification is not None
-    return report.model_copy(update={"verification": report.verification.model_copy(update=fields)})
+    (target,) = report.verification.targets
+    own = {name: value for name, value in fields.items() if name in Measurements.model_fields}
+    whole = {name: value for name, value in fields.items() if name not in own}
+    found = report.verification.model_copy(update={"targets": (target.model_copy(update=own),), **whole})
+    return report.model_copy(update={"verification": found})
 
 
 SILENT = Snr(output="silent", pooled=-math.inf, median=-math.inf, max_error=0.5)

@@ -136,10 +136,11 @@ def test_every_figure_of_the_run_appears_in_markdown_and_html() -> None:
     report = efficientdet()
     found = report.verification
     assert found is not None
-    snrs = (*found.float_parity[:9], *found.int8_snr)
+    (target,) = found.targets
+    snrs = (*target.float_parity[:9], *target.int8_snr)
     expected = [f"{figure:.1f}" for row in snrs for figure in (row.pooled, row.median)]
     expected += [f"{row.max_error:#.3g}" for row in snrs]
-    expected += [f"{row.count:,}" for row in found.integer_parity]
+    expected += [f"{row.count:,}" for row in target.integer_parity]
     expected += ["99.99 %", "100 %", "exact"]
     expected += ["83.4", "88.1", "81.1", "173", "182", "169", "0.482x", "30", "20"]
     expected += ["4.57", "15.7", "0.291x", "615", "602 of 604 ops", "99.67 %", "11 quantize/dequantize"]
@@ -155,8 +156,8 @@ def test_every_figure_of_the_run_appears_in_markdown_and_html() -> None:
 def test_the_console_fits_one_screen() -> None:
     report = efficientdet()
     assert report.verification is not None
-    clean = report.verification.files[0].model_copy(update={"float_ops": ()})
-    usual = changed(report, files=(clean, report.verification.files[1]), warnings=())
+    clean = report.verification.targets[0].files[0].model_copy(update={"float_ops": ()})
+    usual = changed(report, files=(clean, report.verification.targets[0].files[1]), warnings=())
     assert len(printed(usual, 100).splitlines()) <= 45
 
 
@@ -200,7 +201,7 @@ def test_an_ascii_console_gets_ascii() -> None:
 def test_a_float_tail_is_named_and_counted_apart() -> None:
     report = efficientdet()
     assert report.verification is not None
-    shipped = report.verification.files[0]
+    shipped = report.verification.targets[0].files[0]
     tail = Snr(output="boxes", pooled=131.7, median=131.7, max_error=1e-6)
     ends = changed(report, files=(shipped.model_copy(update={"tail_ops": 12, "float_ops": ()}),), tail_parity=(tail,))
     text = markdown(ends)
@@ -318,7 +319,7 @@ def test_the_console_shows_some_of_many_float_ops_and_counts_the_rest() -> None:
     report = efficientdet()
     assert report.verification is not None
     ops = tuple(FloatOp(op="MUL", where=f"layer{i}", reason="island") for i in range(60))
-    many = changed(report, files=(report.verification.files[0].model_copy(update={"float_ops": ops}),))
+    many = changed(report, files=(report.verification.targets[0].files[0].model_copy(update={"float_ops": ops}),))
     assert "54 more rows in report.md and report.html" in printed(many)
     assert "layer59" in markdown(many)
 

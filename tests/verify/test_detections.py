@@ -9,7 +9,7 @@ from torch import Tensor
 from exporter.recipe import Gates
 from exporter.verify.detections import SAME, SIMILAR, DetectionMeter, Tolerance
 from exporter.verify.gates import judge
-from exporter.verify.results import FileFacts, Matched, Verification
+from exporter.verify.results import FileFacts, Matched, Measurements, Verification
 
 BOXES = torch.tensor([[0.0, 0.0, 1.0, 1.0], [2.0, 2.0, 3.0, 3.0], [5.0, 5.0, 6.0, 7.0]])
 
@@ -96,7 +96,9 @@ def row(file: str, reference: str, matched: int, expected: int = 100) -> Matched
 
 def judged(*rows: Matched, **gates: float | None) -> dict[str, bool]:
     shipped = FileFacts(path="m", precision="float32", size_bytes=1, sha256="", ops={}, integer_ops=0, border_ops=0)
-    found = judge(Verification(detections=rows, files=(shipped,)), Gates(**gates))
+    found = judge(
+        Verification(targets=(Measurements(target="tflite", detections=rows, files=(shipped,)),)), Gates(**gates)
+    )
     return {gate.name: gate.passed for gate in found}
 
 

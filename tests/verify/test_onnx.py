@@ -20,6 +20,7 @@ from exporter.verify.files import open_file, open_runtime
 from exporter.verify.onnx import GIVEN, cut_at_codes
 from exporter.verify.parity import CodeMeter
 from exporter.verify.runtimes.onnxruntime import OnnxRuntime
+from exporter.verify.verify import Integers
 
 FACTS = Facts("net", "int8", description="a net", licence="MIT", mean=(0.5,) * 3, std=(0.25,) * 3, labels=("a", "b"))
 
@@ -81,7 +82,9 @@ def test_parameters_weights_and_facts_are_in_the_file_as_planned(graphs, file):
 
 def test_every_op_alone_gives_the_codes_of_the_interpreter(graphs, file, x):
     opened = open_file(file, graphs[1])
-    rows = list(opened.integer_rows((x,), opened.fetch(opened.runtime.run(opened.feed((x,))))))
+    rows = list(
+        opened.integer_rows((x,), opened.fetch(opened.runtime.run(opened.feed((x,)))), Integers(graphs[1]).run((x,)))
+    )
     assert {label.split()[0] for label, *_ in rows} == {"quantize", "conv2d", "add", "mean", "sigmoid"}
     assert max(int((ours.int() - theirs.int()).abs().max()) for _, ours, theirs, _ in rows) <= 1
 
@@ -97,7 +100,7 @@ def test_an_op_that_computes_otherwise_is_seen_by_itself(graphs, file, x, tmp_pa
     onnx.save(model, tmp_path / "changed.onnx")
     opened = open_file(tmp_path / "changed.onnx", graphs[1])
     apart = {}
-    for label, ours, theirs, _ in opened.integer_rows((x,), []):
+    for label, ours, theirs, _ in opened.integer_rows((x,), [], Integers(graphs[1]).run((x,))):
         kind = label.split()[0]
         apart[kind] = max(apart.get(kind, 0), int((ours.int() - theirs.int()).abs().max()))
     assert apart.pop("conv2d") > 1
@@ -125,7 +128,7 @@ def test_the_exact_result_rounded_is_accepted_and_counted_apart(name, x, tmp_pat
 
 def _measured(path, graph, x):
     meters = [CodeMeter(label) for label in "abcdefgh"]
-    rows = list(open_file(path, graph).integer_rows((x,), []))
+    rows = list(open_file(path, graph).integer_rows((x,), [], Integers(graph).run((x,))))
     for meter, (_, ours, theirs, as_good) in zip(meters, rows, strict=False):
         meter.add(ours, theirs, as_good)
     return [meter.result() for meter in meters[: len(rows)]]

@@ -23,6 +23,7 @@ from exporter.recipe import Gates
 from exporter.simplify import simplify
 from exporter.verify.comparison import Artifact
 from exporter.verify.results import Verification
+from exporter.verify.target import TargetFiles
 from exporter.verify.tflite import file_facts
 from exporter.verify.verify import verify
 
@@ -79,29 +80,30 @@ def verified(module: nn.Module, folder: Path, precision: str) -> Verification:
         TFLite().write(part, folder / f"{name}.tflite", Facts(name, precision))
     whole, heads = (Artifact(folder / f"{name}.tflite", part, precision) for name, part in files.items())
     samples = [(image(1, 3, SIZE, SIZE, seed=seed),) for seed in (1, 2)]
-    return verify(module, [whole], samples, Gates(), body=None if precision == "float32" else heads)
+    files = TargetFiles("tflite", (whole,), None if precision == "float32" else heads)
+    return verify(module, [files], samples, Gates())
 
 
 @pytest.mark.parametrize("precision", ["int8", "float16"])
 def test_a_reduced_body_is_compared_at_the_heads_and_its_tail_with_the_interpreter(precision, tmp_path):
     found = verified(Decoded(make()), tmp_path, precision)
-    against_pytorch = found.int8_snr if precision == "int8" else found.float_parity
+    against_pytorch = found.targets[0].int8_snr if precision == "int8" else found.targets[0].float_parity
     assert [row.output for row in against_pytorch] == ["class", "box", "boxes", "scores"]
-    assert [row.output for row in found.integer_parity] == (["class", "box"] if precision == "int8" else [])
-    assert all((row.equal, row.max_lsb) == (1.0, 0) for row in found.integer_parity)
-    assert [row.output for row in found.tail_parity] == ["boxes", "scores"]
-    assert all(row.pooled is None or row.pooled > 110 for row in found.tail_parity)
+    assert [row.output for row in found.targets[0].integer_parity] == (["class", "box"] if precision == "int8" else [])
+    assert all((row.equal, row.max_lsb) == (1.0, 0) for row in found.targets[0].integer_parity)
+    assert [row.output for row in found.targets[0].tail_parity] == ["boxes", "scores"]
+    assert all(row.pooled is None or row.pooled > 110 for row in found.targets[0].tail_parity)
 
 
 def test_detections_are_compared_with_the_interpreter_and_with_pytorch(tmp_path):
     found = verified(Detections(make(), 0.3), tmp_path, "int8")
-    same, similar = found.detections
+    same, similar = found.targets[0].detections
     assert (same.reference, same.share) == ("interpreter", 1.0)
     assert same.expected > 5
     assert similar.reference == "PyTorch"
     assert similar.share > 0.5
-    assert found.tail_parity == ()
-    (against_pytorch,) = verified(Detections(make(), 0.3), tmp_path, "float32").detections
+    assert found.targets[0].tail_parity == ()
+    (against_pytorch,) = verified(Detections(make(), 0.3), tmp_path, "float32").targets[0].detections
     assert (against_pytorch.reference, against_pytorch.share) == ("PyTorch", 1.0)
 
 
@@ -126,8 +128,8 @@ def test_a_file_whose_anchors_are_wrong_fails(ending, tmp_path):
         Artifact(tmp_path / "whole.tflite", graph, "int8"),
         Artifact(tmp_path / "body.tflite", body(graph), "int8"),
     )
-    found = verify(module, [whole], [(X,)], Gates(), body=heads)
-    assert all((row.equal, row.max_lsb) == (1.0, 0) for row in found.integer_parity)
+    found = verify(module, [TargetFiles("tflite", (whole,), heads)], [(X,)], Gates())
+    assert all((row.equal, row.max_lsb) == (1.0, 0) for row in found.targets[0].integer_parity)
     failed = [gate.name for gate in found.gates if not gate.passed]
     assert failed == ["float tail SNR" if ending is Decoded else "int8 detections of interpreter"]
 

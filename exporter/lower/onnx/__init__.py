@@ -16,6 +16,8 @@ class ONNX:
     """The target `onnx`."""
 
     suffix = ".onnx"
+    floats = "float32"
+    precisions = frozenset({"float32", "float16", "int8"})
     ops = frozenset(SPELLINGS)
 
     def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:

@@ -21,6 +21,8 @@ class TFLite:
     """The target `tflite`."""
 
     suffix = ".tflite"
+    floats = "float32"
+    precisions = frozenset({"float32", "float16", "int8"})
 
     def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
         """(node, reason) for each node that has no spelling."""

@@ -1,0 +1,91 @@
+"""All files of one target on sample after sample: the shipped one, those it is compared with, its body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from exporter.ir.graph import Graph
+from exporter.ir.run import Interpreter
+from exporter.ir.tail import tail
+from exporter.verify.comparison import Artifact, Comparison
+from exporter.verify.latency import measure_latency
+from exporter.verify.results import Measurements
+
+Tensors = Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class TargetFiles:
+    """What was written for one target: the shipped file first, then those it is compared with.
+
+    `body` is the shipped file's part up to the heads, where a float tail follows.
+    """
+
+    target: str
+    artifacts: tuple[Artifact, ...]
+    body: Artifact | None = None
+
+    @property
+    def quantised(self) -> tuple[Graph, ...]:
+        """The graphs behind int8 files: the whole one first, which holds every value of the others."""
+        files = [*self.artifacts, *([self.body] if self.body else [])]
+        return tuple(artifact.graph for artifact in files if artifact.precision == "int8")
+
+
+class TargetRun:
+    """The comparisons of one target."""
+
+    def __init__(self, files: TargetFiles) -> None:
+        self.target = files.target
+        self._comparisons = [Comparison(artifact) for artifact in files.artifacts]
+        self.shipped = self._comparisons[0]
+        self._heads = Comparison(files.body) if files.body else None
+        self._behind = Interpreter(tail(files.artifacts[0].graph)) if files.body else None
+
+    def add(self, sample: Tensors, reference: Tensors, heads: Tensors, integers: Mapping[str, Tensor]) -> None:
+        """Take in one sample: PyTorch's outputs and heads, and the interpreter's codes by value name."""
+        ends: dict[str, Tensor] = {}
+        if self._heads and self._behind:
+            given = self._heads.run(sample)
+            self._heads.add(sample, given, heads, integers)
+            ends = dict(zip(self._behind.graph.output_names, self._behind.run(given), strict=True))
+        for comparison in self._comparisons:
+            tail_of = ends if comparison is self.shipped else {}
+            comparison.add(sample, comparison.run(sample), reference, integers, tail_of)
+
+    def measurements(self, sample: Tensors, islands: Mapping[str, str]) -> Measurements:
+        """Everything, after the last sample, which is timed."""
+        each = [(c, c.artifact, c.file.feed(sample)) for c in self._comparisons]
+        runtime = self.shipped.file.runtime
+        int8 = self._int8()
+        floats = [c for c in self._measured() if c not in int8]
+        timed = [(a, c.file.shipped, feed) for c, a, feed in each]
+        return Measurements(
+            target=self.target,
+            runtime=f"{runtime.runtime} ({runtime.kernels})",
+            float_parity=tuple(row for c in floats for row in c.against_pytorch()),
+            integer_parity=tuple(row for c in int8 for row in c.against_integers()),
+            int8_snr=tuple(row for c in int8 for row in c.against_pytorch()),
+            tail_parity=self.shipped.tail_against_interpreter(),
+            detections=tuple(row for c in self._comparisons for row in c.matched()),
+            latency=tuple(measure_latency(a.precision, on, feed) for a, on, feed in timed if on is not None),
+            files=tuple(c.file.facts(a.precision, feed, islands, a.shipped) for c, a, feed in each),
+        )
+
+    def dead(self) -> list[str]:
+        """Int8 outputs that never change."""
+        return [text for c in self._int8() for text in c.dead()]
+
+    def warnings(self, sample: Tensors) -> list[str]:
+        """What users of the int8 file must know of this runtime on this host."""
+        int8 = self._int8()
+        return int8[0].file.warnings(sample) if int8 else []
+
+    def _measured(self) -> list[Comparison]:
+        return [*([self._heads] if self._heads else []), *self._comparisons]
+
+    def _int8(self) -> list[Comparison]:
+        return [c for c in self._measured() if c.artifact.precision == "int8"]

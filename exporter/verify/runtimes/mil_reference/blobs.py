@@ -8,6 +8,7 @@ u32 sentinel 0xDEADBEEF, u32 type, u64 size in bytes, u64 offset of the data, u6
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -45,22 +46,36 @@ class Blobs:
 
         Types of less than a byte are unpacked (lowest bits first) into uint8 or int8. Raises DataError.
         """
-        if offset % ALIGNMENT or not 0 <= offset <= self._bytes.size - METADATA.size:
-            raise self._broken(f"it has no record at byte {offset} of {self._bytes.size}")
-        sentinel, code, size, start, padding = METADATA.unpack(self._bytes[offset : offset + METADATA.size].tobytes())
-        if sentinel != SENTINEL:
-            raise self._broken(f"the record at byte {offset} begins with {sentinel:#010x}, not {SENTINEL:#010x}")
-        if code not in TYPES:
-            raise self._broken(f"the record at byte {offset} is of the unknown type {code}")
-        if start % ALIGNMENT or start + size > self._bytes.size:
-            raise self._broken(f"the record at byte {offset} ends behind the file's {self._bytes.size} bytes")
-        raw, name = self._bytes[start : start + size], TYPES[code]
+        name, size, start, padding = self._metadata(offset)
+        raw = self._bytes[start : start + size]
         if name in PACKED:
             return name, unpack(raw, name, (size * 8 - padding) // PACKED[name])
         dtype = np.dtype(name).newbyteorder("<")
         if size % dtype.itemsize:
             raise self._broken(f"the record at byte {offset} holds {size} bytes of {name}")
         return name, raw.view(dtype)
+
+    def offsets(self) -> Iterator[int]:
+        """Where the records' metadata lie, in the order of the file."""
+        offset = HEADER.size
+        for _ in range(self.count):
+            _, size, start, _ = self._metadata(offset)
+            yield offset
+            offset = -(-(start + size) // ALIGNMENT) * ALIGNMENT
+
+    def _metadata(self, offset: int) -> tuple[str, int, int, int]:
+        """Type, size, start and padding of the record at `offset`, all of them checked."""
+        if offset % ALIGNMENT or not 0 <= offset <= self._bytes.size - METADATA.size:
+            raise self._broken(f"it has no record at byte {offset} of {self._bytes.size}")
+        stored = self._bytes[offset : offset + METADATA.size].tobytes()
+        sentinel, code, size, start, padding = METADATA.unpack(stored)
+        if sentinel != SENTINEL:
+            raise self._broken(f"the record at byte {offset} begins with {sentinel:#010x}, not {SENTINEL:#010x}")
+        if code not in TYPES:
+            raise self._broken(f"the record at byte {offset} is of the unknown type {code}")
+        if start % ALIGNMENT or start < offset + METADATA.size or start + size > self._bytes.size:
+            raise self._broken(f"the record at byte {offset} ends behind the file's {self._bytes.size} bytes")
+        return TYPES[code], size, start, padding
 
     def _broken(self, why: str) -> DataError:
         return DataError(f"{self.path} is not a whole weight file", why=why, try_="copy the package again")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -49,6 +50,11 @@ def _nearest(x: Tensor, axis: int, wanted: int, centre: float = 0.0) -> Tensor:
     return x.index_select(axis, places.long())
 
 
+def _scaled(size: int, factor: float) -> int:
+    """The new size: the product in float32, as the definitions infer it (5 · 1.4 is 7 there), rounded down."""
+    return int(np.float32(size) * np.float32(factor))
+
+
 def _bilinear(x: Tensor, height: int, width: int, mode: str) -> Tensor:
     return _linear(_linear(x, -2, height, mode), -1, width, mode)
 
@@ -59,7 +65,7 @@ def upsample_nearest_neighbor(x: Tensor, scale_factor_height: float = 1, scale_f
 
     The definition says so for whole factors alone; with others Core ML may round elsewhere.
     """
-    height, width = int(x.shape[-2] * scale_factor_height), int(x.shape[-1] * scale_factor_width)
+    height, width = _scaled(x.shape[-2], scale_factor_height), _scaled(x.shape[-1], scale_factor_width)
     if x.dim() == 4:
         return F.interpolate(x, size=(height, width))
     return _nearest(_nearest(x, -2, height), -1, width)
@@ -81,7 +87,7 @@ def upsample_bilinear(
     half_pixel_centers: bool | None = None,
 ) -> Tensor:  # fmt: skip
     """By the sizes of the result, as torch with recompute_scale_factor; half pixels unless corners are aligned."""
-    height, width = int(x.shape[-2] * scale_factor_height), int(x.shape[-1] * scale_factor_width)
+    height, width = _scaled(x.shape[-2], scale_factor_height), _scaled(x.shape[-1], scale_factor_width)
     halves = not align_corners if half_pixel_centers is None else half_pixel_centers
     if align_corners and halves:
         raise UnsupportedError("upsample_bilinear with aligned corners and half pixels at once has no meaning")

@@ -56,17 +56,24 @@ class MilReference:
         return "float16 by rounding every result" if "float16" in computed else "float32"
 
     def run(self, inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """One inference, by name or in the order of `self.inputs`: float32 arrays, pictures as uint8 [H, W, 3] RGB."""
-        arrays = dict(zip((i.name for i in self.inputs), match(self.inputs, inputs), strict=True))
-        return self.run_forced(arrays, {})
+        """One inference, by name or in the order of `self.inputs`: float32 arrays, pictures as uint8 [H, W, 3] RGB.
+
+        By name, optional inputs and values of the first program (to start there) may be given too.
+        """
+        names = [info.name for info in self.inputs]
+        if not isinstance(inputs, Mapping) or inputs.keys() <= set(names):
+            inputs = dict(zip(names, match(self.inputs, inputs), strict=True))
+        return self.run_forced(inputs, {})
 
     def run_forced(self, inputs: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs, and what the first program computed for the values of `given`; see `Program.run`."""
         values: dict[str, np.ndarray] = {}
-        started = {name: array for name, array in inputs.items() if name in self._starts.values()}
+        started: dict[str, np.ndarray] = {}
         for name, array in inputs.items():
-            if name not in started:
-                values[name] = from_feature(self._features[name], array) if name in self._features else array
+            if name in self._features:
+                values[name] = from_feature(self._features[name], array)
+            else:
+                started[name] = array
         for stage in self.stages:
             if isinstance(stage, Program):
                 fed = {name: values[name] for name in stage.inputs if name in values}

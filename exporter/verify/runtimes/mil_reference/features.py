@@ -35,11 +35,11 @@ def input_info(feature: Any) -> TensorInfo:
 def output_info(feature: Any, program: Program) -> TensorInfo:
     """What comes out; where the description leaves a shape open, the program's."""
     kind, declared = feature.type.WhichOneof("Type"), program.types.get(feature.name)
-    if kind != "multiArrayType":
-        return TensorInfo(feature.name, (), kind)
+    shape = (declared.shape if declared else None) or ()
+    if kind != "multiArrayType":  # a label, and the probabilities of all of them
+        return TensorInfo(feature.name, shape, declared.dtype if declared else str(kind))
     array = feature.type.multiArrayType
-    shape = tuple(array.shape) or (declared.shape if declared else None) or ()
-    return TensorInfo(feature.name, shape, ARRAYS[array.dataType])
+    return TensorInfo(feature.name, tuple(array.shape) or shape, ARRAYS[array.dataType])
 
 
 def from_feature(feature: Any, array: np.ndarray) -> np.ndarray:

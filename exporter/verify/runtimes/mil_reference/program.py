@@ -102,7 +102,7 @@ class Program:
     def _at(self, name: str, values: Mapping[str, Any]) -> Any:
         return values[name] if name in values else self.constants[name]
 
-    def _step(self, step: Step, values: Mapping[str, Any]) -> Sequence[Tensor]:
+    def _step(self, step: Step, values: Mapping[str, Any]) -> Sequence[Value]:
         operands = {}
         for operand in step.operands:
             taken = [self._at(name, values) for name in operand.names]
@@ -254,8 +254,10 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, Tensor) else value
 
 
-def conform(result: Tensor, kind: Type, step: Step) -> Tensor:
+def conform(result: Value, kind: Type, step: Step) -> Value:
     """What an op gave as the value that the file declares: rounded to float16, of its element type and shape."""
+    if not isinstance(result, Tensor):
+        return result
     if kind.shape is not None and tuple(result.shape) != kind.shape:
         raise DataError(
             f"{step.op} {step.outputs[0]} is {list(kind.shape)} in the file and {list(result.shape)} by its operands"

@@ -52,9 +52,9 @@ class Type:
         with np.errstate(over="ignore"):
             return array.astype(self.array_dtype)
 
-    def give(self, tensor: Tensor) -> np.ndarray:
-        """A held tensor as an array of this type."""
-        return self.cast(tensor.contiguous().numpy())
+    def give(self, value: Value) -> np.ndarray:
+        """A held value as an array of this type."""
+        return self.cast(value.contiguous().numpy()) if isinstance(value, Tensor) else np.array(value)
 
     @property
     def array_dtype(self) -> str:
@@ -71,10 +71,12 @@ class Constants:
         self._read: dict[tuple[str, int, Type], Tensor] = {}
 
     def type_of(self, declared: Any, name: str) -> Type:
-        """The type of a value. Raises UnsupportedError for tuples, dictionaries and states."""
+        """The type of a value. Raises UnsupportedError for tuples and states."""
         kind = declared.WhichOneof("type")
         if kind == "listType":
             return self.type_of(declared.listType.type, name)
+        if kind == "dictionaryType":  # of `classify`: held as its values, in the order of the classes
+            return Type(self.type_of(declared.dictionaryType.valueType, name).dtype, None)
         if kind != "tensorType" or declared.tensorType.dataType not in DATA_TYPES:
             raise UnsupportedError(f"the reference executor has no type for {name}", why=f"it is {kind}")
         tensor = declared.tensorType

@@ -1,6 +1,7 @@
 """What the MIL ops mean: one table, filled by the modules of this folder."""
 
 from exporter.verify.runtimes.mil_reference.ops import (
+    classes,
     elementwise,
     quantization,
     reductions,
@@ -10,4 +11,4 @@ from exporter.verify.runtimes.mil_reference.ops import (
 )
 from exporter.verify.runtimes.mil_reference.ops.registry import OPS, Meaning
 
-__all__ = ["OPS", "Meaning", "elementwise", "quantization", "reductions", "resizing", "shapes", "windows"]
+__all__ = ["OPS", "Meaning", "classes", "elementwise", "quantization", "reductions", "resizing", "shapes", "windows"]

@@ -44,6 +44,8 @@ class Gates(_Section):
     """Least share of int8 output codes equal to the integer interpreter's."""
     integer_lsb: int | None = 1
     """Largest difference of an int8 output code from the integer interpreter's."""
+    agreement: float | None = 1.0
+    """Least share of an int8 file's scales, zero points, weights and biases, read back, that are the graph's own."""
     int8_snr: float | None = None
     """Least SNR of the int8 file against PyTorch, over its outputs, on pictures not calibrated on."""
     integer_share: float | None = 1.0

@@ -30,6 +30,8 @@ def document(report: Report) -> Document:
     targets, several = found.targets, len(found.targets) > 1
     listed = (
         *(table(each, several) for each in targets for table in (tables.parity, tables.detections, tables.float_ops)),
+        tables.agreement(found),
+        tables.distances(found),
         tables.files(targets),
         *tables.latency(targets),
         tables.gates(found.gates),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -11,7 +12,7 @@ from exporter.report import figures
 from exporter.report.facts import DIGITS
 from exporter.report.figures import ABSENT, plural
 from exporter.report.parts import FAIL, PASS, Bar, Chart, Column, Table
-from exporter.verify.results import FileFacts, Gate, Measurements, Report, Snr
+from exporter.verify.results import Compared, FileFacts, Gate, Measurements, Report, Snr, Verification
 
 T = TypeVar("T")
 
@@ -98,6 +99,65 @@ def float_ops(found: Measurements, several: bool = False) -> Table | None:
     columns = tuple(Column(title, numeric=False) for title in (_titled("float op", found, several), "where", "reason"))
     rows = [(op.op, op.where, op.reason) for file in found.files[:1] for op in file.float_ops]
     return _table(_titled("Ops that stayed float", found, several), columns, rows, brief=6)
+
+
+def agreement(found: Verification) -> Table | None:
+    """What each int8 file holds, read back: how much of it equals the graph's own integers."""
+    columns = (
+        Column("read back from", numeric=False),
+        Column("parameters"),
+        Column("weights"),
+        Column("biases"),
+        Column("held as", numeric=False),
+        Column("differences"),
+        Column("added, without effect", detail=True),
+        Column("not in the file", detail=True),
+    )
+    rows = [
+        (
+            row.file,
+            *(_equal(part) for part in (row.parameters, row.weights, row.biases)),
+            row.biases_as,
+            figures.count(len(row.differences)),
+            figures.count(row.added),
+            "; ".join(f"{plural(count, 'value')}: {why}" for why, count in Counter(row.absent.values()).items())
+            or ABSENT,
+        )
+        for row in found.agreement
+    ]
+    note = "Equal to the graph's own, of those compared: scales with zero points, elements of weights, of biases."
+    wrong = [f"{row.file}: {d.value}: {d.file}, not {d.graph}" for row in found.agreement for d in row.differences]
+    return _table("Integers read back", columns, rows, note=" ".join([note, *wrong[:3]]))
+
+
+def _equal(part: Compared) -> str:
+    counted = figures.count(part.count)
+    return counted if part.equal == part.count else f"{figures.count(part.equal)} of {counted}"
+
+
+def distances(found: Verification) -> Table | None:
+    """What the int8 files give, against each other and the interpreter; nothing where TFLite alone was written, whose
+    codes are compared with the interpreter's in the first table.
+    """
+    if [each.target for each in found.targets] == ["tflite"]:
+        return None
+    columns = (
+        Column("free-running", numeric=False),
+        Column("against", numeric=False),
+        Column("output", numeric=False),
+        Column("codes equal"),
+        Column("max LSB"),
+        Column("codes", detail=True),
+    )
+    rows = [
+        (row.one, row.other, row.output, figures.share(row.equal), str(row.max_lsb), figures.count(row.count))
+        for row in found.distances
+    ]
+    note = (
+        "Each file runs on from its own codes: where arithmetic differs, one rounding flips many codes behind it. "
+        "What each op does alone stands above."
+    )
+    return _table("Outputs against each other", columns, rows, note=note)
 
 
 def files(targets: Sequence[Measurements]) -> Table | None:

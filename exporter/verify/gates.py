@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from exporter.errors import AccuracyError, BudgetError
 from exporter.recipe import Gates
-from exporter.verify.results import Gate, Measurements, Snr, Verification
+from exporter.verify.results import Agreement, Gate, Measurements, Snr, Verification
 
 
 def judge(result: Verification, gates: Gates) -> tuple[Gate, ...]:
     """One Gate for every condition that is on and that something was measured for, target by target."""
     several = len(result.targets) > 1
+    agreement = {row.file: row for row in result.agreement}
     return tuple(
         gate.model_copy(update={"target": found.target if several else ""})
         for found in result.targets
-        for gate in _judged(found, gates)
+        for gate in (*_judged(found, gates), *_agreed(agreement.get(found.target), gates))
+    )
+
+
+def _agreed(row: Agreement | None, gates: Gates) -> Iterator[Gate]:
+    """One difference is too much, however many values there are: no share of it is rounded up to 1."""
+    if row is None or gates.agreement is None:
+        return
+    parts = (row.parameters, row.weights, row.biases)
+    count, equal = sum(part.count for part in parts), sum(part.equal for part in parts)
+    share = min(equal / count if count else 1.0, 1.0 if row.agrees else math.nextafter(1.0, 0.0))
+    yield _gate(
+        "integers read back",
+        "accuracy",
+        f">= {gates.agreement:.2%}",
+        f"{equal:,} of {count:,}" + ("" if row.agrees else f", {len(row.differences)} differences"),
+        share >= gates.agreement,
     )
 
 

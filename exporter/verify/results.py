@@ -234,6 +234,10 @@ class Verification(_Row):
     """Which pictures, and whether calibration saw them."""
     targets: tuple[Measurements, ...] = ()
     """In the order in which they were asked for."""
+    agreement: tuple[Agreement, ...] = ()
+    """What the int8 files hold, read back."""
+    distances: tuple[Distance, ...] = ()
+    """What the int8 files give, against each other and the integer interpreter; up to the heads of a float tail."""
     gates: tuple[Gate, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from exporter.ir.graph import Graph
 from exporter.ir.run import Interpreter
 from exporter.ir.tail import tail
+from exporter.verify.codes import codes, output_params
 from exporter.verify.comparison import Artifact, Comparison
 from exporter.verify.latency import measure_latency
 from exporter.verify.results import Measurements
@@ -45,16 +46,23 @@ class TargetRun:
         self._heads = Comparison(files.body) if files.body else None
         self._behind = Interpreter(tail(files.artifacts[0].graph)) if files.body else None
 
-    def add(self, sample: Tensors, reference: Tensors, heads: Tensors, integers: Mapping[str, Tensor]) -> None:
-        """Take in one sample: PyTorch's outputs and heads, and the interpreter's codes by value name."""
+    def add(self, sample: Tensors, reference: Tensors, heads: Tensors, integers: Mapping[str, Tensor]) -> list[Tensor]:
+        """Take in one sample: PyTorch's outputs and heads, and the interpreter's codes by value name.
+
+        Returns the codes of the outputs, or of the heads where there are any; none of a float file.
+        """
         ends: dict[str, Tensor] = {}
+        given: list[Tensor] = []
         if self._heads and self._behind:
             given = self._heads.run(sample)
             self._heads.add(sample, given, heads, integers)
             ends = dict(zip(self._behind.graph.output_names, self._behind.run(given), strict=True))
         for comparison in self._comparisons:
-            tail_of = ends if comparison is self.shipped else {}
-            comparison.add(sample, comparison.run(sample), reference, integers, tail_of)
+            results = comparison.run(sample)
+            comparison.add(sample, results, reference, integers, ends if comparison is self.shipped else {})
+            given = given or results
+        pairs = zip(given, output_params((self._heads or self.shipped).graph), strict=True)
+        return [codes(tensor, params) for tensor, params in pairs if params is not None]
 
     def measurements(self, sample: Tensors, islands: Mapping[str, str]) -> Measurements:
         """Everything, after the last sample, which is timed."""

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from exporter.ir.graph import Graph, Value
 from exporter.ir.run import Interpreter
 from exporter.recipe import Gates
-from exporter.verify.codes import codes_in
+from exporter.verify.agreement import agree
+from exporter.verify.codes import codes, codes_in, output_params
 from exporter.verify.comparison import reference_outputs
+from exporter.verify.distance import Distances
 from exporter.verify.gates import judge
 from exporter.verify.results import Measurements, Verification
 from exporter.verify.target import TargetFiles, TargetRun
@@ -39,18 +41,27 @@ def verify(
     runs = [TargetRun(files) for files in targets]
     quantised = targets[0].quantised
     integers = Integers(*quantised) if quantised else None
+    distances = Distances(integers.names if integers else ())
     done, sample = 0, None
     for done, sample in enumerate(samples, 1):
         reference, heads = reference_outputs(module, sample)
-        codes = integers.run(sample) if integers else {}
-        for run in runs:
-            run.add(sample, reference, heads, codes)
+        seen = integers.run(sample) if integers else {}
+        given = {run.target: run.add(sample, reference, heads, seen) for run in runs}
+        if integers:
+            distances.add({**given, "interpreter": integers.outputs(seen)})
         progress(done)
     assert sample is not None
     measured = tuple(run.measurements(sample, islands or {}) for run in runs)
     told = [*warnings, *runs[0].dead(), *_drowned_outputs(measured[0]), *_nothing_found(measured[0])]
     told += [text for run in runs for text in run.warnings(sample)]
-    result = Verification(samples=done, samples_note=note, targets=measured, warnings=tuple(told))
+    result = Verification(
+        samples=done,
+        samples_note=note,
+        targets=measured,
+        agreement=agree(quantised[0], {f.target: f.artifacts[0].path for f in targets}) if quantised else (),
+        distances=distances.result(),
+        warnings=tuple(told),
+    )
     return result.model_copy(update={"gates": judge(result, gates)})
 
 
@@ -64,6 +75,18 @@ class Integers:
     def __init__(self, graph: Graph, *parts: Graph) -> None:
         self._interpreter, self._all = Interpreter(graph), True
         self._outputs = {value.name for each in (graph, *parts) for value in each.outputs}
+        self._compared = parts[-1] if parts else graph
+
+    @property
+    def names(self) -> list[str]:
+        """The outputs that are codes, or a dequantize away from them; of the last part where there are any."""
+        pairs = zip(self._compared.output_names, output_params(self._compared), strict=True)
+        return [name for name, params in pairs if params is not None]
+
+    def outputs(self, seen: Mapping[str, Tensor]) -> list[Tensor]:
+        """The codes of `names` among all that `run` gave."""
+        pairs = zip(self._compared.outputs, output_params(self._compared), strict=True)
+        return [codes(seen[value.name], params) for value, params in pairs if params is not None]
 
     def run(self, sample: Sequence[Tensor]) -> dict[str, Tensor]:
         """Codes (floats behind a dequantize) by value name."""

@@ -156,7 +156,7 @@ def test_a_recipe_needs_no_more_than_a_model(desk):
 GATES = {
     "accuracy": ("float_snr: 300", 5, "float SNR"),
     "size": ("max_size: 0.001", 6, "size"),
-    "both": ("max_size: 0.001, float_snr: 300", 5, "2 of 5 gates failed"),
+    "both": ("max_size: 0.001, float_snr: 300", 5, "2 of 6 gates failed"),
 }
 
 
@@ -265,9 +265,13 @@ def test_two_targets_share_one_run(desk, shelf):
     assert list(found) == report["targets"] == ["tflite", "onnx"]
     assert [row["max_lsb"] for row in found["tflite"]["integer_parity"]] == [0]
     assert max(row["max_lsb"] for row in found["onnx"]["integer_parity"]) <= 1
+    assert {row["file"] for row in report["verification"]["agreement"] if not row["differences"]} == {"tflite", "onnx"}
+    pairs = {(row["one"], row["other"]): row["max_lsb"] for row in report["verification"]["distances"]}
+    assert pairs.keys() == {("tflite", "onnx"), ("tflite", "interpreter"), ("onnx", "interpreter")}
+    assert pairs["tflite", "interpreter"] == 0
     gates = report["verification"]["gates"]
     assert {gate["target"] for gate in gates} == {"tflite", "onnx"}
-    for text in ("tflite float", "onnx int8", "onnx output", "onnx: integer ops"):
+    for text in ("tflite float", "onnx int8", "onnx output", "onnx: integer ops", "onnx: integers read back"):
         assert text in done.out
     checked = edge_export("verify", "both", cwd=desk)
     assert checked.code == 0, checked.err

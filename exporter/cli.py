@@ -121,13 +121,15 @@ def verify(bundle: options.Bundle, quiet: options.Quiet = False, json: options.J
 @app.command(no_args_is_help=True)
 def inspect(file: options.File, json: options.Json = False) -> None:
     """Show what a FILE holds: inputs, outputs, ops, versions, quantisation, metadata."""
-    from exporter.report.inspect import inspect_file, print_inspection
+    from exporter.report.inspect import inspect_files, print_inspection
 
-    found = inspect_file(file)
+    found = inspect_files(file)
     if json:
-        sys.stdout.write(found.model_dump_json(indent=1) + "\n")
+        sheets = [sheet.model_dump(mode="json") for sheet in found]
+        sys.stdout.write(json_module.dumps(sheets[0] if len(sheets) == 1 else sheets, indent=1) + "\n")
     else:
-        print_inspection(found, console())
+        for sheet in found:
+            print_inspection(sheet, console())
 
 
 @app.command("list")

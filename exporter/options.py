@@ -23,7 +23,7 @@ Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Name of a model or recipe, recipe file (.yaml), or module:function.")
 ]
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that edge-export wrote.")]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite file, anyone's, or a bundle.")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite, .onnx or .mlpackage, anyone's, or a bundle.")]
 
 Weights = Annotated[
     str | None,

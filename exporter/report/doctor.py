@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import platform
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,8 +25,6 @@ from exporter.report.parts import Column, Table
 from exporter.report.sheet import print_sheet
 
 State = Literal["ready", "absent", "broken"]
-OPTIONAL = {"onnx": "onnx", "onnxruntime": "onnx", "coremltools": "coreml", "tensorflow": "tensorflow"}
-"""Package -> the extra that brings it."""
 SPARE_BYTES = 2e9
 """What the largest model's files and scratch copies need, with room."""
 
@@ -47,7 +47,12 @@ def doctor() -> list[Finding]:
         _torch,
         _litert,
         _profiler,
-        *(lambda p=package, e=extra: _optional(p, e) for package, extra in OPTIONAL.items()),
+        _onnx,
+        _onnxsim,
+        _onnxruntime,
+        _coremltools,
+        _core_ml,
+        _tensorflow,
         _processor,
         _pictures,
         _recipes,
@@ -153,6 +158,47 @@ def _optional(package: str, extra: str) -> Finding:
         return Finding(what=package, state="ready", detail=version(package))
     except PackageNotFoundError:
         return Finding(what=package, state="ready", detail="of unknown version")
+
+
+def _onnx() -> Finding:
+    return _optional("onnx", "onnx")
+
+
+def _onnxsim() -> Finding:
+    return _optional("onnxsim", "onnx")
+
+
+def _tensorflow() -> Finding:
+    return _optional("tensorflow", "tensorflow")
+
+
+def _onnxruntime() -> Finding:
+    from exporter.verify.runtimes.onnxruntime import multiplies_in_16_bits
+
+    found = _optional("onnxruntime", "onnx")
+    if found.state != "ready" or not multiplies_in_16_bits():
+        return found
+    note = "int8 is verified without its optimiser, whose kernels saturate on a processor without VNNI"
+    return found.model_copy(update={"detail": f"{found.detail}, {note}"})
+
+
+def _coremltools() -> Finding:
+    """Importing it takes seconds; whether its compiled parts are there is seen without."""
+    found = _optional("coremltools", "coreml")
+    spec = importlib.util.find_spec("coremltools") if found.state == "ready" else None
+    if spec is None or any(Path(spec.origin or "").parent.glob("libmilstoragepython.*")):
+        return found
+    detail = f"{found.detail} without its compiled parts: its wheels are for Python up to 3.13"
+    remedy = "python3.13 -m pip install 'edge-export[coreml]'"
+    return Finding(what=found.what, state="broken", detail=detail, remedy=remedy)
+
+
+def _core_ml() -> Finding:
+    """The runtime, which belongs to the operating system."""
+    if sys.platform == "darwin":
+        return Finding(what="Core ML", state="ready", detail=f"of macOS {platform.mac_ver()[0]}")
+    detail = "only macOS has it: here a reference executor runs packages, which is not Core ML"
+    return Finding(what="Core ML", state="absent", detail=detail)
 
 
 # --- the machine ------------------------------------------------------------------------------------------------------

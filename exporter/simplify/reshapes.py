@@ -17,14 +17,13 @@ def merge_reshapes(graph: Graph) -> None:
     4. map to tokens, `transpose(reshape(x, [N, C, HW]), (0, 2, 1)) -> reshape(transpose(x, (0, 2, 3, 1)), [N, HW, C])`,
        and the way back: where maps are stored channels-last, these transposes cost nothing
     """
+    _join_reshapes(graph)
     for node in list(graph.nodes):
         if node not in graph.nodes:
             continue
         producer = node.inputs[0].producer
         if _map_to_tokens(graph, node) or _tokens_to_map(graph, node):
             pass
-        elif node.op.name == "reshape" and producer is not None and producer.op.name == "reshape":
-            graph.set_input(node, 0, producer.inputs[0])
         elif node.op.name == "transpose" and producer is not None and producer.op.name == "transpose":
             perm = tuple(producer.attrs["perm"][d] for d in node.attrs["perm"])
             _replace(graph, node, graph.emit("transpose", producer.inputs, source=node.source, at=node, perm=perm))
@@ -36,6 +35,16 @@ def merge_reshapes(graph: Graph) -> None:
         if moved == sorted(moved):
             shape = node.output.shape
             _replace(graph, node, graph.emit("reshape", node.inputs, source=node.source, at=node, shape=shape))
+    _join_reshapes(graph)
+
+
+def _join_reshapes(graph: Graph) -> None:
+    """Case 1 of reshapes."""
+    for node in graph.nodes:
+        producer = node.inputs[0].producer
+        if node.op.name == "reshape" and producer is not None and producer.op.name == "reshape":
+            graph.set_input(node, 0, producer.inputs[0])
+    graph.prune()
 
 
 def _lower_rank(graph: Graph, node: Node) -> None:

@@ -103,10 +103,10 @@ def requantize(x: Tensor, x_params: QuantParams, out: QuantParams) -> Tensor:
 
 @cached_table
 def _requantize_table(x: QuantParams, out: QuantParams) -> Tensor:
-    ratio = scale32(x) / scale32(out)
-    if not 2**-8 <= ratio <= 128:
+    factors = slopes(x, out)
+    if factors is None:
         return settle(rescale(_centred_codes(x), x.scale[0] / out.scale[0]), out)
-    return _two_slopes(x, out, ratio, ratio)
+    return _two_slopes(x, out, *factors)
 
 
 @integer
@@ -156,21 +156,32 @@ def leaky_relu(inputs: list[Tensor], params: Params, out: QuantParams, *, negati
 
 @cached_table
 def _leaky_relu_table(x: QuantParams, out: QuantParams, negative_slope: float) -> Tensor:
+    factors = slopes(x, out, negative_slope)
+    if factors is not None:
+        return _two_slopes(x, out, *factors)
     above = scale32(x) / scale32(out)
-    below = above * np.float32(negative_slope)
-    if 2**-8 <= above <= 128 and abs(below) >= 2**-8 and -127.99609375 <= below <= 128:
-        return _two_slopes(x, out, below, above)
     below = scale32(x) * np.float32(negative_slope) / scale32(out)
     codes = _centred_codes(x)
     falling = rescale(codes, abs(float(below))) * int(np.sign(below))
     return settle(torch.where(codes >= 0, rescale(codes, float(above)), falling), out)
 
 
-def _two_slopes(x: QuantParams, out: QuantParams, below: np.float32, above: np.float32) -> Tensor:
-    """Codes of slope·(x - z_x), one slope up to the zero point and one above it, with 8 fractional bits, half up."""
+def slopes(x: QuantParams, out: QuantParams, negative_slope: float = 1.0) -> tuple[int, int] | None:
+    """XNNPACK's factors from codes of `x` to codes of `out`, in 256ths: up to the zero point, and above it.
+
+    None where TFLite's builtin kernel takes the op. Source: XNNPACK src/microparams-init.c (qs8-vcvt, qs8-vlrelu).
+    """
+    above = scale32(x) / scale32(out)
+    below = above * np.float32(negative_slope)
+    if not (2**-8 <= above <= 128 and abs(below) >= 2**-8 and -127.99609375 <= below <= 128):
+        return None
+    return int(np.rint(256 * below)), int(np.rint(256 * above))
+
+
+def _two_slopes(x: QuantParams, out: QuantParams, below: int, above: int) -> Tensor:
+    """Codes of slope·(x - z_x), one slope up to the zero point and one above it, in 256ths, rounded half up."""
     centred = ALL_CODES - x.zero_point
-    slopes = np.where(centred > 0, int(np.rint(256 * above)), int(np.rint(256 * below)))
-    codes = ((centred * slopes + 128) >> 8) + out.zero_point
+    codes = ((centred * np.where(centred > 0, above, below) + 128) >> 8) + out.zero_point
     return torch.from_numpy(np.clip(codes, *out.limits).astype(np.int8))
 
 

@@ -70,8 +70,8 @@ def resize_bilinear(
     """
     require_same(params, out, "resize_bilinear")
     x = inputs[0].permute(0, 2, 3, 1).to(torch.int32)
-    top, bottom, down = _taps(x.shape[1], size[0], align_corners)
-    left, right, across = _taps(x.shape[2], size[1], align_corners)
+    top, bottom, down = bilinear_taps(x.shape[1], size[0], align_corners)
+    left, right, across = bilinear_taps(x.shape[2], size[1], align_corners)
     above, below = x.index_select(1, top), x.index_select(1, bottom)
     rows = (above << 11) + (below - above) * down[:, None, None]
     west, east = rows.index_select(2, left), rows.index_select(2, right)
@@ -79,7 +79,7 @@ def resize_bilinear(
     return both.add_(1 << 21).bitwise_right_shift_(22).to(torch.int8).permute(0, 3, 1, 2)
 
 
-def _taps(size: int, out_size: int, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
+def bilinear_taps(size: int, out_size: int, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
     """For each output index: the two source indices and the second one's weight in units of 2^-11."""
     f32, corner = np.float32, int(align_corners and out_size > 1)
     ratio = f32(size - corner) / f32(out_size - corner)

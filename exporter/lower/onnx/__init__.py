@@ -8,6 +8,7 @@ from exporter.errors import UsageError
 from exporter.ir.graph import Graph, Node
 from exporter.lower.facts import Facts
 from exporter.lower.onnx import detection as detection
+from exporter.lower.onnx import fixed_point as fixed_point
 from exporter.lower.onnx import spellings as spellings
 from exporter.lower.onnx.emit import SPELLINGS, Emitter
 

@@ -41,9 +41,11 @@ def detection_postprocess(e: Emitter, node: Node) -> None:
     missing = e.between("Sub", node, [e.integers(most), found])
 
     boxes, classes, values, count = (e.name(value) for value in node.outputs)
-    _filled(e, node, box, missing, (1, most, 4), boxes)
-    _filled(e, node, e.between("Cast", node, [label], to=1), missing, (1, most), classes)
-    _filled(e, node, score, missing, (1, most), values)
+    behind = e.between("Concat", node, [e.integers(0), missing], axis=0)
+    behind_rows = e.between("Concat", node, [e.integers(0), e.integers(0), missing, e.integers(0)], axis=0)
+    _filled(e, node, box, behind_rows, (1, most, 4), boxes)
+    _filled(e, node, e.between("Cast", node, [label], to=1), behind, (1, most), classes)
+    _filled(e, node, score, behind, (1, most), values)
     e.add("Cast", [found], count, to=1)
 
 
@@ -73,12 +75,8 @@ def _best(e: Emitter, node: Node, picked: str, ranked: str, most: int) -> str:
     return e.between("Gather", node, [picked, order], axis=0)
 
 
-def _filled(e: Emitter, node: Node, rows: str, missing: str, shape: tuple[int, ...], output: str) -> None:
+def _filled(e: Emitter, node: Node, rows: str, pads: str, shape: tuple[int, ...], output: str) -> None:
     """Zeros behind the rows found, up to the fixed number."""
-    rank = len(shape) - 1
-    before = [e.integers(0)] * rank
-    after = [missing, *[e.integers(0)] * (rank - 1)]
-    pads = e.between("Concat", node, [*before, *after], axis=0)
     e.add("Reshape", [e.between("Pad", node, [rows, pads]), e.integers(*shape)], output)
 
 

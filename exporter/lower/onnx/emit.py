@@ -37,14 +37,14 @@ class Emitter:
         self._shared: dict[tuple[bytes, str, tuple[int, ...]], str] = {}
         self._names = {id(v): name for name, v in zip(graph.output_names, graph.outputs, strict=True)}
         self._taken = {*graph.output_names, *(v.name for v in graph.values())}
-        self._floats: dict[int, str] = {}
+        self._floats: dict[tuple[object, ...], str] = {}
         for node in graph.nodes:
             SPELLINGS[node.op.name](self, node)
 
     def model(self, description: str) -> Any:
         """The finished ModelProto."""
         for name, value in zip(self.graph.output_names, self.graph.outputs, strict=True):
-            if self.name(value) != name or value.producer is None:  # returned twice, or an input itself
+            if self.name(value) != name or value.producer is None:  # returned twice, an input itself, or an alias
                 self.add("Identity", [self.name(value)], name)
         graph = helper.make_graph(
             self.nodes,
@@ -65,18 +65,22 @@ class Emitter:
             return self.constant(value.const.numpy(), value.name)
         return self._names.get(id(value), value.name) if value.producer is not None else value.name
 
+    def alias(self, value: Value, name: str) -> None:
+        """Let a value be a tensor that exists."""
+        self._names[id(value)] = name
+
+    def is_output(self, value: Value) -> bool:
+        """Whether the graph returns the value."""
+        return any(value is output for output in self.graph.outputs)
+
     def read(self, value: Value, axis: int | None = None, array: np.ndarray | None = None) -> str:
         """The tensor that holds a value in float. `array` is a constant in another order, `axis` its channels there."""
         if value.quant is None and value.const is None:
             return self.name(value)
-        if array is not None or id(value) not in self._floats:
-            codes = self.name(value) if array is None else self.constant(array, value.name)
-            axis = value.quant.axis if value.quant and axis is None else axis
-            floats = self.dequantized(codes, value.quant, axis) if value.quant else self._halved(codes)
-            if array is not None:
-                return floats
-            self._floats[id(value)] = floats
-        return self._floats[id(value)]
+        codes = self.name(value) if array is None else self.constant(array, value.name)
+        if value.quant is None:
+            return self._halved(codes)
+        return self.dequantized(codes, value.quant, value.quant.axis if axis is None else axis)
 
     def write(self, value: Value) -> str:
         """The tensor for an op's float result; where the value is quantised, `done` turns it into codes."""
@@ -98,6 +102,7 @@ class Emitter:
         if key not in self._shared:
             unique = name if name not in self._initializers and name not in self._names.values() else self.fresh(name)
             self._shared[key] = unique
+            self._taken.add(unique)
             self._initializers[unique] = numpy_helper.from_array(array, unique)
         return self._shared[key]
 
@@ -138,10 +143,14 @@ class Emitter:
         self.add("QuantizeLinear", [source, *self._params(params)], target)
 
     def dequantized(self, codes: str, params: QuantParams, axis: int | None = None, name: str = "") -> str:
-        """Codes -> float; returns its name."""
+        """Codes -> float; returns its name, the same one for the same codes and parameters unless `name` is given."""
+        operands = [codes, *self._params(params)]
+        key = (*operands, axis)
+        if not name and key in self._floats:
+            return self._floats[key]
         name = name or self.fresh(f"{codes}/float")
-        attributes = {} if axis is None else {"axis": axis}
-        self.add("DequantizeLinear", [codes, *self._params(params)], name, **attributes)
+        self.add("DequantizeLinear", operands, name, **({} if axis is None else {"axis": axis}))
+        self._floats.setdefault(key, name)
         return name
 
     def _params(self, params: QuantParams) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 
@@ -11,9 +9,8 @@ from exporter.ir.graph import Node
 from exporter.lower.onnx.emit import Emitter, Spelling, spelling
 
 ROWS = {
-    "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh",
-    "elu": "Elu", "mish": "Mish", "exp": "Exp", "maximum": "Max", "sqrt": "Sqrt", "float_tail": "Identity",
-    "hard_swish": "HardSwish",
+    "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "sigmoid": "Sigmoid", "tanh": "Tanh", "elu": "Elu",
+    "mish": "Mish", "exp": "Exp", "maximum": "Max", "hard_swish": "HardSwish",
 }  # fmt: skip
 """Ops whose operands are the operator's inputs, without attributes."""
 
@@ -92,23 +89,6 @@ def layer_norm(e: Emitter, node: Node) -> None:
 
 # --- one input, element by element ------------------------------------------------------------------------------------
 @spelling
-def relu6(e: Emitter, node: Node) -> None:
-    e.op("Clip", node, [e.read(node.inputs[0]), e.number(0), e.number(6)])
-
-
-@spelling
-def clamp(e: Emitter, node: Node) -> None:
-    """A bound at infinity is left out."""
-    bounds = (node.attrs[name] for name in ("low", "high"))
-    e.op("Clip", node, [e.read(node.inputs[0]), *(e.number(b) if math.isfinite(b) else "" for b in bounds)])
-
-
-@spelling
-def leaky_relu(e: Emitter, node: Node) -> None:
-    e.op("LeakyRelu", node, [e.read(node.inputs[0])], alpha=node.attrs["negative_slope"])
-
-
-@spelling
 def rsqrt(e: Emitter, node: Node) -> None:
     e.op("Reciprocal", node, [e.between("Sqrt", node, [e.read(node.inputs[0])])])
 
@@ -181,7 +161,8 @@ def resize_nearest(e: Emitter, node: Node) -> None:
     """At ratios that are not whole, onnxruntime's float index is not torch's: there the pixels are gathered by name."""
     x, size = node.inputs[0], node.attrs["size"]
     if all(target % source == 0 for source, target in zip(x.shape[2:], size, strict=True)):
-        _resize(e, node, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        e.op("Resize", node, [e.read(x), "", "", e.integers(*node.output.shape)], **how)
         return
     rows, columns = (e.integers(*_pixels(*pair)) for pair in zip(x.shape[2:], size, strict=True))
     e.op("Gather", node, [e.between("Gather", node, [e.read(x), rows], axis=2), columns], axis=3)
@@ -193,16 +174,6 @@ def _pixels(source: int, target: int) -> list[int]:
     return [int(i) for i in F.interpolate(row, target, mode="nearest").flatten()]
 
 
-@spelling
-def resize_bilinear(e: Emitter, node: Node) -> None:
-    corners = "align_corners" if node.attrs["align_corners"] else "half_pixel"
-    _resize(e, node, mode="linear", coordinate_transformation_mode=corners)
-
-
-def _resize(e: Emitter, node: Node, **attributes: str) -> None:
-    e.op("Resize", node, [e.read(node.inputs[0]), "", "", e.integers(*node.output.shape)], **attributes)
-
-
 # --- shape ------------------------------------------------------------------------------------------------------------
 @spelling
 def pad(e: Emitter, node: Node) -> None:
@@ -212,9 +183,22 @@ def pad(e: Emitter, node: Node) -> None:
 
 @spelling
 def slice_(e: Emitter, node: Node) -> None:
-    a = node.attrs
-    ranges = [e.integers(a[key]) for key in ("start", "end", "dim", "step")]
-    e.op("Slice", node, [e.read(node.inputs[0]), *ranges])
+    """Slices of rising dims in float, each read by the next alone, are one operator."""
+    if _joins_next(e, node):
+        return
+    chain = [node]
+    while (before := chain[0].inputs[0].producer) is not None and _joins_next(e, before):
+        chain.insert(0, before)
+    ranges = [e.integers(*(n.attrs[key] for n in chain)) for key in ("start", "end", "dim", "step")]
+    e.op("Slice", node, [e.read(chain[0].inputs[0]), *ranges])
+
+
+def _joins_next(e: Emitter, node: Node) -> bool:
+    result = node.outputs[0]
+    if node.op.name != "slice" or result.quant is not None or len(result.uses) != 1 or e.is_output(result):
+        return False
+    (reader,) = result.uses
+    return reader.op.name == "slice" and reader.attrs["dim"] > node.attrs["dim"]
 
 
 @spelling
@@ -239,14 +223,13 @@ def gather_channels(e: Emitter, node: Node) -> None:
 
 # --- borders between float and integer parts --------------------------------------------------------------------------
 @spelling
-def quantize(e: Emitter, node: Node) -> None:
-    """Of codes with other parameters too: back to float, and to the new codes."""
-    assert node.output.quant is not None
-    e.quantized(e.read(node.inputs[0]), node.output.quant, e.name(node.output))
-
-
-@spelling
 def dequantize(e: Emitter, node: Node) -> None:
     x = node.inputs[0]
     assert x.quant is not None
     e.dequantized(e.name(x), x.quant, name=e.name(node.output))
+
+
+@spelling
+def float_tail(e: Emitter, node: Node) -> None:
+    """A border that writes nothing."""
+    e.alias(node.output, e.read(node.inputs[0]))

@@ -29,6 +29,7 @@ from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
 from exporter.simplify import simplify
 from exporter.verify.runtimes.litert_file import read_file
+from exporter.verify.runtimes.mil_reference import MilReference
 
 PAGE = Path(__file__).with_name("ops.md")
 IMAGE = (1, 8, 8, 8)
@@ -84,7 +85,8 @@ def page() -> str:
         "",
         "Written by `docs/make_ops.py` from the code; CI compares. Operators are those of a file with one such op, its",
         "inputs and outputs int8 in the int8 columns; an ONNX op is surrounded by QuantizeLinear and DequantizeLinear",
-        "there. *float* marks an op that has no integer form and becomes a float island, or stands in a float tail.",
+        "there, a Core ML op by quantize and dequantize unless it moves int8 codes. *float* marks an op that has",
+        "no integer form and becomes a float island, or stands in a float tail.",
         "",
         f"| op | meaning | scale | {' | '.join(formats)} |",
         "|---|---|---|" + "---|" * len(formats),
@@ -113,16 +115,20 @@ def _cells(name: str) -> Iterator[str]:
         return
     graph, feed = _graph(name)
     simplify(graph)
-    integer, islands = graph.clone(), {}
-    _, islands = quantize(integer, calibrate(integer, [feed], "minmax"), io="int8")
-    stays_float = bool(islands) or OPS[name].name in {node.op.name for node in integer.tail()}
+    ranges = calibrate(graph, [feed], "minmax")
     for chosen in NAMES:
+        integer = graph.clone()
+        _, islands = quantize(integer, dict(ranges), io="float" if chosen == "coreml" else "int8")
+        stays_float = bool(islands) or OPS[name].name in {node.op.name for node in integer.tail()}
         yield _operators(chosen, graph, "float32")
         yield _operators(chosen, integer, "int8") + (" *float*" if stays_float else "")
 
 
 def _border(name: str) -> tuple[str, ...]:
-    return {"quantize": ("QUANTIZE", "QuantizeLinear"), "dequantize": ("DEQUANTIZE", "DequantizeLinear")}[name]
+    return {
+        "quantize": ("QUANTIZE", "QuantizeLinear", "quantize"),
+        "dequantize": ("DEQUANTIZE", "DequantizeLinear", "dequantize"),
+    }[name]
 
 
 def _graph(name: str) -> tuple[Graph, tuple[Tensor, ...]]:
@@ -155,6 +161,8 @@ def _operators(name: str, graph: Graph, precision: str) -> str:
         chosen.write(graph, path, Facts("model", precision))
         if name == "onnx":
             found = [node.op_type for node in onnx.load(path).graph.node if "Linear" not in node.op_type]
+        elif name == "coreml":
+            found = [step.op for step in MilReference(path).program.steps if step.op not in BETWEEN]
         else:
             found = [op.name for op in read_file(path).ops]
     counted = {kind: found.count(kind) for kind in found}

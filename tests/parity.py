@@ -15,6 +15,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from parity_coreml import check_coreml, check_coreml_codes, snr
 from torch import Tensor, nn
 
 from exporter.capture import capture
@@ -103,6 +104,7 @@ def check_float(model: Model, *inputs: Tensor, least: float = FLOAT_SNR, precisi
     in_onnx = min(_snr_of(lower_onnx(graph, inputs, precision), expected))
     assert in_onnx >= min(least, ONNX_SNR), f"SNR {in_onnx:.1f} dB in ONNX"
     assert worst >= least, f"SNR {worst:.1f} dB, at least {least} wanted"
+    check_coreml(graph, inputs, expected, eager(model, *(x.half().float() for x in inputs)), least)
     return replace(exported, snr=worst)
 
 
@@ -132,6 +134,7 @@ def run_int8(graph: Graph, *inputs: Tensor) -> Exported:
     operands = [v.quant.quantize(x) if v.quant else x for v, x in zip(graph.inputs, inputs, strict=True)]
     exported, tail = lower(graph, operands), graph.tail()
     _check_onnx_codes(graph, operands)
+    check_coreml_codes(graph, operands)
     for name, ours, theirs in zip(graph.output_names, Interpreter(graph).run(operands), exported.outputs, strict=True):
         assert ours.dtype == theirs.dtype, f"{name} is {theirs.dtype}, the interpreter gives {ours.dtype}"
         if graph.outputs[graph.output_names.index(name)].producer in tail:
@@ -165,14 +168,6 @@ def as_module(model: Model) -> nn.Module:
 def run_float(graph: Graph, *inputs: Tensor) -> list[Tensor]:
     """What the interpreter computes for a float graph."""
     return Interpreter(graph).run(inputs)
-
-
-def snr(result: Tensor, expected: Tensor) -> float:
-    """Signal to noise in dB; infinite where equal."""
-    assert result.shape == expected.shape, f"{list(result.shape)}, expected {list(expected.shape)}"
-    noise = float((result.double() - expected.double()).square().sum())
-    signal = float(expected.double().square().sum())
-    return math.inf if noise == 0 else 10 * math.log10(signal / noise) if signal else -math.inf
 
 
 def lower(graph: Graph, inputs: Sequence[Tensor], precision: str = "float32") -> Exported:

@@ -31,8 +31,7 @@ class Target(Protocol):
         ...
 
 
-NAMES = ("tflite", "onnx")
-PLANNED = ("coreml",)
+NAMES = ("tflite", "onnx", "coreml")
 
 
 def target(name: str) -> Target:
@@ -50,8 +49,19 @@ def target(name: str) -> Target:
             ) from error
 
         return ONNX()
+    if name == "coreml":
+        try:
+            from exporter.lower.coreml import CoreML
+        except ImportError as error:
+            raise RuntimeUnavailable(
+                "the target coreml needs a package that is absent",
+                why=str(error),
+                try_='pip install "edge-export[coreml]"',
+            ) from error
+
+        return CoreML()
     raise UsageError(
         f"unknown target {name!r}",
-        why=f"{name} is not written yet" if name in PLANNED else nearest(name, NAMES),
+        why=nearest(name, NAMES),
         try_=f"--target {' | '.join(NAMES)}",
     )

@@ -1,0 +1,339 @@
+"""One spelling per op: how a node of the graph is written as MIL operations, in float meaning.
+
+Quantisation and float types are the emitter's alone. An op reads a quantised value through `dequantize` and its result
+goes through `quantize`, so that every spelling serves float and int8; ops that only move elements work on the codes.
+
+Float types: see `precision.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from exporter.ir.graph import Graph, Node, Value
+from exporter.ir.quant import QuantParams
+from exporter.lower.coreml.names import fresh, names, normalised
+from exporter.lower.coreml.precision import float_types
+from exporter.lower.coreml.schema import MIL
+from exporter.lower.coreml.weights import Weights, immediate, per_channel, tensor_type
+from exporter.lower.spellings import Spellings
+
+OPSETS = {15: "CoreML5", 16: "CoreML6", 17: "CoreML7", 18: "CoreML8"}
+"""iOS -> opset (coremltools, _OPSET)."""
+SHORT = {"float16": "fp16", "float32": "fp32"}
+
+Spelling = Callable[["Emitter", Node], None]
+SPELLINGS: Spellings[Spelling] = Spellings()
+spelling = SPELLINGS.register
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A variable of the program."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+Parameter = Tensor | Sequence[Tensor] | np.ndarray | str | bool | int | float | tuple[int, ...]
+
+
+class Emitter:
+    """Writes the nodes of one graph.
+
+    `arithmetic` is float16 or float32. With `weights_int8` the weights of a float graph are stored as int8, symmetric
+    and per output channel. `mean` and `std` make the input a picture of 0..255.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        weights: Weights,
+        *,
+        min_os: int,
+        arithmetic: str,
+        weights_int8: bool = False,
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+    ) -> None:
+        self.graph, self.min_os, self.arithmetic, self.weights_int8 = graph, min_os, arithmetic, weights_int8
+        self.float = arithmetic
+        """The float type of the node that is being written."""
+        self._scalar = False
+        self.operations: list[Any] = []
+        self._weights, self._names = weights, names(graph)
+        self._taken = {*self._names.values(), *graph.output_names}
+        self._held: dict[int, Tensor] = {}
+        self._read: dict[tuple[int, str], Tensor] = {}
+        self._given: set[str] = set()
+        self._constants: dict[tuple[str, str, bytes, tuple[int, ...]], Tensor] = {}
+        self._outputs = set(map(id, graph.outputs))
+        for value in graph.inputs:
+            given = self.keep(value, Tensor(value.name, "float32", value.shape))
+            if mean:
+                given = self.keep(value, self._normalised(given, mean, std))
+            if value.quant is not None:
+                self.quantized(given, value)
+        floats = float_types(graph, arithmetic)
+        for node in graph.nodes:
+            self.float, self._scalar = floats[node], not node.outputs[0].shape
+            SPELLINGS[node.op.name](self, node)
+        self._return()
+
+    def program(self) -> Any:
+        """The finished MIL program."""
+        block = MIL.Block(operations=self.operations, outputs=self.graph.output_names)
+        inputs = [MIL.NamedValueType(name=v.name, type=tensor_type("float32", v.shape)) for v in self.graph.inputs]
+        opset = OPSETS[self.min_os]
+        function = MIL.Function(inputs=inputs, opset=opset, block_specializations={opset: block})
+        return MIL.Program(version=1, functions={"main": function})
+
+    # --- values -------------------------------------------------------------------------------------------------------
+    def held(self, value: Value) -> Tensor:
+        """The tensor that holds a value as it is: codes where it is quantised."""
+        return self._held[id(value)]
+
+    def read(self, value: Value, axis: int | None = None, array: np.ndarray | None = None) -> Tensor:
+        """The tensor that holds a value in the float type of the node that is being written.
+
+        `array` is a constant in another order, `axis` its channels there.
+        """
+        key = id(value), self.float
+        if array is not None:
+            return self._constant(value, array, axis)
+        if key not in self._read:
+            if value.const is not None:
+                self._read[key] = self._constant(value, value.const.numpy(), value.quant.axis if value.quant else None)
+            elif value.quant is not None:
+                self._read[key] = self.dequantized(self.held(value), value.quant)
+            else:
+                self._read[key] = self.cast(self.held(value))
+        return self._read[key]
+
+    def elements(self, value: Value) -> Tensor:
+        """The tensor that holds a value, for an operation that only moves elements: codes where it is quantised."""
+        return self.held(value) if value.quant is not None else self.read(value)
+
+    def weight(self, value: Value, perm: Sequence[int] = (0, 1, 2, 3)) -> Tensor:
+        """The filters of a convolution or a linear layer, axes in another order; output channels are axis 0 here."""
+        assert value.const is not None
+        array = value.const.numpy().transpose(tuple(perm)[: len(value.shape)])
+        axis = tuple(perm).index(0)
+        if value.quant is not None:
+            return self.read(value, axis, array)
+        if not self.weights_int8:
+            return self._constant(value, array, None)
+        codes, params = per_channel(array, axis)
+        return self._expression(self.name(value), codes, params, axis)
+
+    def cast(self, tensor: Tensor, name: str = "") -> Tensor:
+        """A float tensor in the float type of the node that is being written."""
+        if tensor.dtype == self.float:
+            return tensor
+        name = name or self.fresh(f"{tensor.name}_{self.float}")
+        return self.add("cast", Tensor(name, self.float, tensor.shape), x=tensor, dtype=SHORT[self.float])
+
+    def dequantized(self, codes: Tensor, params: QuantParams, name: str = "") -> Tensor:
+        """Codes -> float."""
+        result = Tensor(name or self.fresh(f"{codes.name}_dequantized"), self.float, codes.shape)
+        return self.add("dequantize", result, input=codes, **self._params(params))
+
+    def quantized(self, source: Tensor, value: Value) -> Tensor:
+        """float -> the codes of `value`."""
+        assert value.quant is not None
+        parameters = self._params(value.quant, source.dtype)
+        result = Tensor(self.name(value), value.quant.dtype, value.shape)
+        return self.keep(value, self.add("quantize", result, input=source, output_dtype=result.dtype, **parameters))
+
+    def name(self, value: Value) -> str:
+        """The identifier of the tensor that holds a value."""
+        return self._names[value.name]
+
+    def keep(self, value: Value, tensor: Tensor) -> Tensor:
+        """Declare the tensor that holds `value`."""
+        self._held[id(value)] = tensor
+        return tensor
+
+    # --- operations ---------------------------------------------------------------------------------------------------
+    def op(self, kind: str, node: Node, **parameters: Parameter) -> None:
+        """The operation that computes a node's result: its activation and its quantisation follow. Where `x` is codes,
+        so is the result.
+        """
+        value, activation = node.output, node.attrs.get("activation", "none")
+        if (dtype := _dtype(parameters, self.float)) not in SHORT:
+            self.keep(value, self.add(kind, Tensor(self.name(value), dtype, value.shape), **parameters))
+            return
+        result = self._result(value)
+        if activation == "none":
+            self.add(kind, result, **parameters)
+        else:
+            linear = self.add(kind, Tensor(self.fresh(f"{result.name}_linear"), self.float, value.shape), **parameters)
+            self.add(activation, result, x=linear)
+        if value.quant is None:
+            self.keep(value, result)
+        else:
+            self.quantized(result, value)
+
+    def between(self, kind: str, node: Node, shape: Sequence[int], **parameters: Parameter) -> Tensor:
+        """An operation on the way to a node's result, of that shape."""
+        name = self.fresh(f"{self.name(node.output)}_{kind}")
+        return self.add(kind, Tensor(name, _dtype(parameters, self.float), tuple(shape)), **parameters)
+
+    def add(self, kind: str, result: Tensor, **parameters: Parameter) -> Tensor:
+        """Append one operation; parameters that are no tensors become constants."""
+        operation = MIL.Operation(type=kind)
+        for key, parameter in parameters.items():
+            tensors = parameter if isinstance(parameter, list) else [self.parameter(key, parameter)]  # type: ignore[arg-type]
+            for tensor in tensors:
+                operation.inputs[key].arguments.add().name = tensor.name
+        return self._append(operation, result)
+
+    def parameter(self, key: str, content: Parameter) -> Tensor:
+        """A constant parameter; equal ones of the same name are one constant."""
+        if isinstance(content, Tensor):
+            return content
+        array = content if isinstance(content, str) else _array(content, self.float)
+        kind = "string" if isinstance(array, str) else str(array.dtype)
+        shape = () if isinstance(array, str) else array.shape
+        data = array.encode() if isinstance(array, str) else array.tobytes()
+        if (found := self._constants.get((key, kind, data, shape))) is None:
+            found = Tensor(self.fresh(_parameter_name(key, array)), kind, shape)
+            self._const(found, array)
+            self._constants[key, kind, data, shape] = found
+        return found
+
+    def fresh(self, name: str) -> str:
+        """An identifier that nothing bears yet."""
+        unique = fresh(name, self._taken)
+        self._taken.add(unique)
+        return unique
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+    def _append(self, operation: Any, result: Tensor) -> Tensor:
+        operation.attributes["name"].CopyFrom(immediate(result.name))
+        operation.outputs.add(name=result.name, type=tensor_type(result.dtype, result.shape))
+        self.operations.append(operation)
+        return result
+
+    def _const(self, result: Tensor, array: np.ndarray | str) -> Tensor:
+        operation = MIL.Operation(type="const")
+        operation.attributes["val"].CopyFrom(self._weights.value(array))
+        return self._append(operation, result)
+
+    def _constant(self, value: Value, array: np.ndarray, axis: int | None) -> Tensor:
+        """A constant of the graph in float: int8 codes are dequantised when the file is compiled; int32 ones (biases),
+        and those that make a result without dimensions, stand there as the nearest float.
+        """
+        params, name = value.quant, self.name(value)
+        if params is not None and params.dtype != "int32" and not self._scalar:
+            return self._expression(name, np.atleast_1d(array), params, axis)
+        if params is not None:
+            scale = np.array(params.scale).reshape([-1 if d == axis else 1 for d in range(array.ndim)])
+            array = (array.astype(np.float64) - params.zero_point) * scale
+        floats = array.astype(self.float)
+        key = "", self.float, floats.tobytes(), floats.shape
+        if key not in self._constants:
+            self._constants[key] = self._const(Tensor(self._own(name), self.float, floats.shape), floats)
+        return self._constants[key]
+
+    def _expression(self, name: str, codes: np.ndarray, params: QuantParams, axis: int | None) -> Tensor:
+        """int8 codes that become floats when the file is compiled; iOS 18 has another operation for it."""
+        scale = np.array(params.scale, self.float)
+        key = "", f"{self.float} {axis}", codes.tobytes() + scale.tobytes(), codes.shape
+        if key in self._constants:
+            return self._constants[key]
+        result = Tensor(self._own(name), self.float, codes.shape)
+        zeros = np.full(scale.shape, params.zero_point, np.int8)
+        if self.min_os >= 18:
+            shape = [-1 if d == axis else 1 for d in range(codes.ndim)]
+            operation = MIL.Operation(type="constexpr_blockwise_shift_scale")
+            arrays = {"data": codes, "scale": scale.reshape(shape)}
+            if params.zero_point:
+                arrays["offset"] = zeros.reshape(shape)
+            for parameter, array in arrays.items():
+                operation.inputs[parameter].arguments.add().value.CopyFrom(self._weights.value(array))
+        else:
+            operation = MIL.Operation(type="constexpr_affine_dequantize")
+            if axis is None:
+                scale, zeros = scale[0], zeros[0]
+            arrays = {
+                "quantized_data": codes,
+                "scale": scale,
+                "zero_point": zeros,
+                "axis": np.array(axis or 0, np.int32),
+            }
+            for parameter, array in arrays.items():
+                operation.attributes[parameter].CopyFrom(self._weights.value(np.asarray(array)))
+        self._constants[key] = self._append(operation, result)
+        return result
+
+    def _own(self, name: str) -> str:
+        """The name that `names` gave, once; a constant that is read in two ways has another the second time."""
+        if name in self._given:
+            return self.fresh(f"{name}_{self.float}")
+        self._given.add(name)
+        return name
+
+    def _result(self, value: Value) -> Tensor:
+        """The tensor for an op's float result: the value itself, unless codes or another float type are to follow."""
+        name = self.name(value)
+        if value.quant is not None:
+            name = self.fresh(f"{name}_float")
+        elif id(value) in self._outputs and self.float != "float32":
+            name = self.fresh(f"{name}_{self.float}")
+        return Tensor(name, self.float, value.shape)
+
+    def _params(self, params: QuantParams, dtype: str = "") -> dict[str, np.ndarray]:
+        """Scale and zero point of a tensor; 0 is left out."""
+        found = {"scale": np.array(params.scale[0], dtype or self.float)}
+        return found | ({"zero_point": np.array(params.zero_point, params.dtype)} if params.zero_point else {})
+
+    def _normalised(self, x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+        """(x / 255 - mean) / std in float32, operation by operation as `Preprocess.apply` computes it."""
+        self.float = "float32"
+        name = self._names[normalised(x.name)]
+        centre, spread = (np.array(part, np.float32).reshape(1, -1, 1, 1) for part in (mean, std))
+        unit = self.add("real_div", replace(x, name=self.fresh(f"{name}_unit")), x=x, y=255.0)
+        centred = self.add("sub", replace(x, name=self.fresh(f"{name}_centred")), x=unit, y=centre)
+        return self.add("real_div", replace(x, name=name), x=centred, y=spread)
+
+    def _return(self) -> None:
+        """Outputs are float32, under their own names."""
+        self.float = "float32"
+        for name, value in zip(self.graph.output_names, self.graph.outputs, strict=True):
+            if value.quant is not None and value.const is None:
+                self.dequantized(self.held(value), value.quant, name)
+                continue
+            source = self.read(value) if value.const is not None else self.held(value)
+            if source.name != name:
+                converted = self.cast(source, name)
+                if converted is source:
+                    self.add("identity", Tensor(name, "float32", value.shape), x=source)
+
+
+def _dtype(parameters: Mapping[str, Parameter], dtype: str) -> str:
+    """The type of an operation's result: that of `x`."""
+    x = parameters.get("x")
+    return x.dtype if isinstance(x, Tensor) else dtype
+
+
+def _array(content: Any, dtype: str) -> np.ndarray:
+    """A Python constant as MIL has it: int32, bool, or a float of that type."""
+    if isinstance(content, np.ndarray | np.generic):
+        return np.asarray(content)
+    array = np.array(content)
+    return array if array.dtype == bool else array.astype(np.int32 if array.dtype.kind == "i" else dtype)
+
+
+def _parameter_name(key: str, array: np.ndarray | str) -> str:
+    """Short contents are in the name."""
+    if isinstance(array, str):
+        return f"{key}_{array}"
+    if array.dtype.kind == "f" or array.size > 8:
+        return key
+    return "_".join([key, *(str(n).replace("-", "minus") for n in array.ravel().tolist())])

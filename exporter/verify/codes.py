@@ -10,8 +10,8 @@ from torch import Tensor
 from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
 
-CodesRow = tuple[str, Tensor, Tensor, Tensor | None]
-"""What is compared, the interpreter's codes, the file's; and codes that are as good as the interpreter's, if any."""
+CodesRow = tuple[str, Tensor, Tensor]
+"""What is compared, the interpreter's codes, the file's."""
 
 
 def codes_in(graph: Graph, sample: Sequence[Tensor]) -> list[Tensor]:

@@ -76,7 +76,8 @@ def efficientdet() -> Report:
         integer_parity=tuple(
             Codes(
                 output=name,
-                equal=1.0 if i % 2 else 0.999871,
+                equal=(equal := 1.0 if i % 2 else 0.999871),
+                accepted=equal,
                 max_lsb=1 - i % 2,
                 count=16 * 810 * (i + 1),
             )

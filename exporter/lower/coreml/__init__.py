@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from exporter.errors import UsageError
 from exporter.ir.graph import Graph, Node
+from exporter.lower.coreml import detection
 from exporter.lower.coreml import spellings as spellings
 from exporter.lower.coreml.description import takes_picture
 from exporter.lower.coreml.emit import SPELLINGS, Emitter
@@ -67,6 +68,8 @@ class CoreML:
                 refused.append((node, "no MIL spelling is known"))
             elif rank > HIGHEST_RANK:
                 refused.append((node, f"a tensor of rank {rank}: Core ML holds {HIGHEST_RANK} at most"))
+            elif node.op.name == "detection_postprocess" and (reason := detection.refusal(graph, node)):
+                refused.append((node, reason))
         return refused
 
     def opset(self, precision: str) -> int:

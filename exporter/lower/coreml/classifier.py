@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from coremltools.proto import MIL_pb2, Model_pb2
-
 from exporter.ir.graph import Graph, Value
 from exporter.lower.coreml.description import main
+from exporter.lower.coreml.schema import MIL, Model
 from exporter.lower.facts import Facts
 
 LABEL, PROBABILITIES = "classLabel", "classLabel_probs"
@@ -25,7 +24,7 @@ def is_classifier(graph: Graph, facts: Facts) -> bool:
     return bool(facts.labels) and [v.shape for v in graph.outputs] == [(1, len(facts.labels))]
 
 
-def add_classifier(model: Model_pb2.Model, graph: Graph, facts: Facts) -> None:
+def add_classifier(model: Model.Model, graph: Graph, facts: Facts) -> None:
     """Append `classify` to the model's program, behind a softmax where the model's output is no probability.
 
     Confidences are probabilities to Vision, which logits are not. A model that ends in a softmax, or in a sigmoid
@@ -68,58 +67,58 @@ def _unique(labels: Sequence[str]) -> list[str]:
 
 
 # --- operations -------------------------------------------------------------------------------------------------------
-def _add_softmax(block: MIL_pb2.Block, name: str, output: Value, taken: set[str]) -> str:
+def _add_softmax(block: MIL.Block, name: str, output: Value, taken: set[str]) -> str:
     """Over the labels, in float32; returns the name of its result."""
     result = _fresh(f"{name}_softmax", taken)
     axis = _fresh(f"{result}_axis", taken)
-    index = MIL_pb2.Value(type=_scalar(MIL_pb2.INT32))
+    index = MIL.Value(type=_scalar(MIL.INT32))
     index.immediateValue.tensor.ints.values.append(1)
     block.operations.add(
         type="const", outputs=[_named(axis, index.type)], attributes={"name": _text(axis), "val": index}
     )
-    tensor = MIL_pb2.TensorType(dataType=MIL_pb2.FLOAT32, rank=len(output.shape))
+    tensor = MIL.TensorType(dataType=MIL.FLOAT32, rank=len(output.shape))
     for side in output.shape:
         tensor.dimensions.add().constant.size = side
     block.operations.add(
         type="softmax",
         inputs={"x": _reference(name), "axis": _reference(axis)},
-        outputs=[_named(result, MIL_pb2.ValueType(tensorType=tensor))],
+        outputs=[_named(result, MIL.ValueType(tensorType=tensor))],
         attributes={"name": _text(result)},
     )
     return result
 
 
-def _add_classify(block: MIL_pb2.Block, source: str, labels: Sequence[str], names: tuple[str, str]) -> None:
-    listed = MIL_pb2.Value()
-    listed.type.listType.type.CopyFrom(_scalar(MIL_pb2.STRING))
+def _add_classify(block: MIL.Block, source: str, labels: Sequence[str], names: tuple[str, str]) -> None:
+    listed = MIL.Value()
+    listed.type.listType.type.CopyFrom(_scalar(MIL.STRING))
     listed.type.listType.length.constant.size = len(labels)
     listed.immediateValue.list.values.extend(_text(label) for label in _unique(labels))
-    probabilities = MIL_pb2.ValueType()
-    probabilities.dictionaryType.keyType.CopyFrom(_scalar(MIL_pb2.STRING))
-    probabilities.dictionaryType.valueType.CopyFrom(_scalar(MIL_pb2.FLOAT64))
-    classes = MIL_pb2.Argument(arguments=[MIL_pb2.Argument.Binding(value=listed)])
+    probabilities = MIL.ValueType()
+    probabilities.dictionaryType.keyType.CopyFrom(_scalar(MIL.STRING))
+    probabilities.dictionaryType.valueType.CopyFrom(_scalar(MIL.FLOAT64))
+    classes = MIL.Argument(arguments=[MIL.Argument.Binding(value=listed)])
     label, dictionary = names
     block.operations.add(
         type="classify",
         inputs={"probabilities": _reference(source), "classes": classes},
-        outputs=[_named(label, _scalar(MIL_pb2.STRING)), _named(dictionary, probabilities)],
+        outputs=[_named(label, _scalar(MIL.STRING)), _named(dictionary, probabilities)],
         attributes={"name": _text(label)},
     )
 
 
-def _scalar(dtype: int) -> MIL_pb2.ValueType:
-    return MIL_pb2.ValueType(tensorType=MIL_pb2.TensorType(dataType=dtype))
+def _scalar(dtype: int) -> MIL.ValueType:
+    return MIL.ValueType(tensorType=MIL.TensorType(dataType=dtype))
 
 
-def _text(text: str) -> MIL_pb2.Value:
-    value = MIL_pb2.Value(type=_scalar(MIL_pb2.STRING))
+def _text(text: str) -> MIL.Value:
+    value = MIL.Value(type=_scalar(MIL.STRING))
     value.immediateValue.tensor.strings.values.append(text)
     return value
 
 
-def _named(name: str, kind: MIL_pb2.ValueType) -> MIL_pb2.NamedValueType:
-    return MIL_pb2.NamedValueType(name=name, type=kind)
+def _named(name: str, kind: MIL.ValueType) -> MIL.NamedValueType:
+    return MIL.NamedValueType(name=name, type=kind)
 
 
-def _reference(name: str) -> MIL_pb2.Argument:
-    return MIL_pb2.Argument(arguments=[MIL_pb2.Argument.Binding(name=name)])
+def _reference(name: str) -> MIL.Argument:
+    return MIL.Argument(arguments=[MIL.Argument.Binding(name=name)])

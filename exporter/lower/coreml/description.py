@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from coremltools.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
-
 from exporter.ir.graph import Graph
+from exporter.lower.coreml.schema import MIL, FeatureTypes, Model
 from exporter.lower.facts import Facts
 
 _ARRAYS = {
-    MIL_pb2.FLOAT32: FeatureTypes_pb2.ArrayFeatureType.FLOAT32,
-    MIL_pb2.FLOAT16: FeatureTypes_pb2.ArrayFeatureType.FLOAT16,
-    MIL_pb2.INT32: FeatureTypes_pb2.ArrayFeatureType.INT32,
+    MIL.FLOAT32: FeatureTypes.ArrayFeatureType.FLOAT32,
+    MIL.FLOAT16: FeatureTypes.ArrayFeatureType.FLOAT16,
+    MIL.INT32: FeatureTypes.ArrayFeatureType.INT32,
 }
 SOURCE = "com.github.apple.coremltools.source"
 """The key by which Xcode and Netron name what a model was made from."""
 
 
-def main(program: MIL_pb2.Program) -> tuple[MIL_pb2.Function, MIL_pb2.Block]:
+def main(program: MIL.Program) -> tuple[MIL.Function, MIL.Block]:
     """The function that a prediction calls, and its only body."""
     function = program.functions["main"]
     return function, function.block_specializations[function.opset]
@@ -28,7 +27,7 @@ def takes_picture(graph: Graph, facts: Facts) -> bool:
     return bool(facts.mean) and len(shapes) == 1 and len(shapes[0]) == 4 and shapes[0][:2] == (1, 3)
 
 
-def describe(model: Model_pb2.Model, graph: Graph, facts: Facts) -> None:
+def describe(model: Model.Model, graph: Graph, facts: Facts) -> None:
     """Fill the description of a model that holds a program; types are those of the program's own values.
 
     Words that the description holds already (of a classifier's outputs) stay.
@@ -40,18 +39,18 @@ def describe(model: Model_pb2.Model, graph: Graph, facts: Facts) -> None:
     for given in function.inputs:
         model.description.input.append(_picture(given, facts) if takes_picture(graph, facts) else _array(given))
     for name in block.outputs:
-        output = MIL_pb2.NamedValueType(name=name, type=types[name])
+        output = MIL.NamedValueType(name=name, type=types[name])
         model.description.output.append(_array(output, said.get(name, "")))
     _add_metadata(model.description.metadata, facts)
 
 
-def _array(value: MIL_pb2.NamedValueType, text: str = "") -> Model_pb2.FeatureDescription:
+def _array(value: MIL.NamedValueType, text: str = "") -> Model.FeatureDescription:
     """The words are a file's own: tensors are multi-arrays, `classify` gives a string and a dictionary of strings."""
-    feature = Model_pb2.FeatureDescription(name=value.name, shortDescription=text)
+    feature = Model.FeatureDescription(name=value.name, shortDescription=text)
     tensor = value.type.tensorType
     if value.type.WhichOneof("type") == "dictionaryType":
         feature.type.dictionaryType.stringKeyType.SetInParent()
-    elif tensor.dataType == MIL_pb2.STRING:
+    elif tensor.dataType == MIL.STRING:
         feature.type.stringType.SetInParent()
     else:
         feature.type.multiArrayType.dataType = _ARRAYS[tensor.dataType]
@@ -59,17 +58,17 @@ def _array(value: MIL_pb2.NamedValueType, text: str = "") -> Model_pb2.FeatureDe
     return feature
 
 
-def _picture(value: MIL_pb2.NamedValueType, facts: Facts) -> Model_pb2.FeatureDescription:
+def _picture(value: MIL.NamedValueType, facts: Facts) -> Model.FeatureDescription:
     _, _, height, width = (side.constant.size for side in value.type.tensorType.dimensions)
     resized = f", resized by {facts.resize}" if facts.resize else ""
     text = f"RGB picture, {height} high and {width} wide{resized}; the model normalises it"
-    feature = Model_pb2.FeatureDescription(name=value.name, shortDescription=text)
+    feature = Model.FeatureDescription(name=value.name, shortDescription=text)
     picture = feature.type.imageType
-    picture.width, picture.height, picture.colorSpace = width, height, FeatureTypes_pb2.ImageFeatureType.RGB
+    picture.width, picture.height, picture.colorSpace = width, height, FeatureTypes.ImageFeatureType.RGB
     return feature
 
 
-def _add_metadata(metadata: Model_pb2.Metadata, facts: Facts) -> None:
+def _add_metadata(metadata: Model.Metadata, facts: Facts) -> None:
     metadata.author, metadata.license = facts.author, facts.licence
     metadata.shortDescription, metadata.versionString = facts.description, facts.version
     metadata.userDefined.update({**facts.properties(), SOURCE: "edge-export"})

@@ -1,8 +1,8 @@
 """A detector as Vision knows it: a pipeline of the program and Core ML's own non-maximum suppression.
 
-The program ends in two outputs (detection.py): RAW_CONFIDENCE [A, C], of which only the best class of a box is not 0,
-and RAW_COORDINATES [A, 4], centre x, centre y, width, height as parts of the input. The pipeline gives `confidence`
-[N, C] and `coordinates` [N, 4] of what is left, best first, and Vision a VNRecognizedObjectObservation for each.
+The program's first two outputs (detection.py) are scores [A, C], of which only the best class of a box is not 0, and
+boxes [A, 4], centre x, centre y, width, height as parts of the input. The pipeline gives `confidence` [N, C] and
+`coordinates` [N, 4] of what is left, best first, and Vision a VNRecognizedObjectObservation for each.
 
 Names and shape of the pipeline: Turi Create's exporter of object detectors. Meaning: coremltools
 mlmodel/format/NonMaximumSuppression.proto.
@@ -10,9 +10,8 @@ mlmodel/format/NonMaximumSuppression.proto.
 
 from __future__ import annotations
 
-from coremltools.proto import Model_pb2
-
 from exporter.ir.graph import Graph, Node
+from exporter.lower.coreml.schema import Model
 from exporter.lower.facts import Facts
 
 RAW_CONFIDENCE, RAW_COORDINATES = "raw_confidence", "raw_coordinates"
@@ -25,46 +24,46 @@ def detection_node(graph: Graph) -> Node | None:
     return next((node for node in graph.nodes if node.op.name == "detection_postprocess"), None)
 
 
-def with_suppression(program: Model_pb2.Model, node: Node, facts: Facts) -> Model_pb2.Model:
+def with_suppression(program: Model.Model, node: Node, facts: Facts) -> Model.Model:
     """The pipeline. Outputs of the program that are not the detector's stay outputs of the pipeline."""
     attrs = node.attrs
     most, classes = attrs["max_detections"], node.inputs[1].shape[-1]
-    raw = {feature.name: feature for feature in program.description.output}
+    scores, boxes, *others = program.description.output
     found = [
-        _list(CONFIDENCE, raw[RAW_CONFIDENCE], most, "confidence of every box and class, 0 but for its best class"),
-        _list(COORDINATES, raw[RAW_COORDINATES], most, "centre x, centre y, width, height as parts of the picture"),
+        _list(CONFIDENCE, scores, most, "confidence of every box and class, 0 but for its best class"),
+        _list(COORDINATES, boxes, most, "centre x, centre y, width, height as parts of the picture"),
     ]
     thresholds = [
         _number(IOU_THRESHOLD, f"boxes of a larger IoU with a better one fall (default {attrs['iou_threshold']:g})"),
         _number(CONFIDENCE_THRESHOLD, f"least confidence of a box (default {attrs['score_threshold']:g})"),
     ]
 
-    suppression = Model_pb2.Model(specificationVersion=program.specificationVersion)
-    suppression.description.input.extend([raw.pop(RAW_CONFIDENCE), raw.pop(RAW_COORDINATES), *thresholds])
+    suppression = Model.Model(specificationVersion=program.specificationVersion)
+    suppression.description.input.extend([scores, boxes, *thresholds])
     suppression.description.output.extend(found)
     nms = suppression.nonMaximumSuppression
     nms.pickTop.perClass = attrs["per_class"]
     nms.stringClassLabels.vector.extend(facts.labels if len(facts.labels) == classes else map(str, range(classes)))
     nms.iouThreshold, nms.confidenceThreshold = attrs["iou_threshold"], attrs["score_threshold"]
-    nms.confidenceInputFeatureName, nms.coordinatesInputFeatureName = RAW_CONFIDENCE, RAW_COORDINATES
+    nms.confidenceInputFeatureName, nms.coordinatesInputFeatureName = scores.name, boxes.name
     nms.iouThresholdInputFeatureName, nms.confidenceThresholdInputFeatureName = IOU_THRESHOLD, CONFIDENCE_THRESHOLD
     nms.confidenceOutputFeatureName, nms.coordinatesOutputFeatureName = CONFIDENCE, COORDINATES
 
-    pipeline = Model_pb2.Model(specificationVersion=program.specificationVersion)
+    pipeline = Model.Model(specificationVersion=program.specificationVersion)
     pipeline.description.input.extend(program.description.input)
     for threshold in thresholds:
         threshold.type.isOptional = True
         pipeline.description.input.append(threshold)
-    pipeline.description.output.extend([*found, *raw.values()])
+    pipeline.description.output.extend([*found, *others])
     pipeline.description.metadata.CopyFrom(program.description.metadata)
     program.description.ClearField("metadata")
     pipeline.pipeline.models.extend([program, suppression])
     return pipeline
 
 
-def _list(name: str, raw: Model_pb2.FeatureDescription, most: int, text: str) -> Model_pb2.FeatureDescription:
+def _list(name: str, raw: Model.FeatureDescription, most: int, text: str) -> Model.FeatureDescription:
     """As many rows as are found, at most `most`."""
-    feature = Model_pb2.FeatureDescription(name=name, shortDescription=text)
+    feature = Model.FeatureDescription(name=name, shortDescription=text)
     array = feature.type.multiArrayType
     array.dataType = raw.type.multiArrayType.dataType
     width = raw.type.multiArrayType.shape[-1]
@@ -73,7 +72,7 @@ def _list(name: str, raw: Model_pb2.FeatureDescription, most: int, text: str) ->
     return feature
 
 
-def _number(name: str, text: str) -> Model_pb2.FeatureDescription:
-    feature = Model_pb2.FeatureDescription(name=name, shortDescription=text)
+def _number(name: str, text: str) -> Model.FeatureDescription:
+    feature = Model.FeatureDescription(name=name, shortDescription=text)
     feature.type.doubleType.SetInParent()
     return feature

@@ -66,6 +66,7 @@ class Emitter:
         """The float type of the node that is being written."""
         self._scalar = False
         self.operations: list[Any] = []
+        self.outputs: list[str] = []
         self._weights, self._names = weights, names(graph)
         self._taken = {*self._names.values(), *graph.output_names}
         self._held: dict[int, Tensor] = {}
@@ -87,7 +88,7 @@ class Emitter:
 
     def program(self) -> Any:
         """The finished MIL program."""
-        block = MIL.Block(operations=self.operations, outputs=self.graph.output_names)
+        block = MIL.Block(operations=self.operations, outputs=self.outputs)
         inputs = [MIL.NamedValueType(name=v.name, type=tensor_type("float32", v.shape)) for v in self.graph.inputs]
         opset = OPSETS[self.min_os]
         function = MIL.Function(inputs=inputs, opset=opset, block_specializations={opset: block})
@@ -158,6 +159,10 @@ class Emitter:
         """Declare the tensor that holds `value`."""
         self._held[id(value)] = tensor
         return tensor
+
+    def give(self, tensor: Tensor) -> None:
+        """Make a tensor an output of the program, ahead of the graph's own."""
+        self.outputs.append(tensor.name)
 
     # --- operations ---------------------------------------------------------------------------------------------------
     def op(self, kind: str, node: Node, **parameters: Parameter) -> None:
@@ -303,9 +308,12 @@ class Emitter:
         return self.add("real_div", replace(x, name=name), x=centred, y=spread)
 
     def _return(self) -> None:
-        """Outputs are float32, under their own names."""
+        """Outputs are float32, under their own names. Those of a detector were given by its spelling."""
         self.float = "float32"
         for name, value in zip(self.graph.output_names, self.graph.outputs, strict=True):
+            if value.producer is not None and value.producer.op.name == "detection_postprocess":
+                continue
+            self.outputs.append(name)
             if value.quant is not None and value.const is None:
                 self.dequantized(self.held(value), value.quant, name)
                 continue

@@ -11,12 +11,11 @@ import shutil
 import uuid
 from pathlib import Path
 
-from coremltools.proto import MIL_pb2, Model_pb2
-
 from exporter.ir.graph import Graph
 from exporter.lower.coreml.classifier import add_classifier, is_classifier
 from exporter.lower.coreml.description import describe
 from exporter.lower.coreml.detector import detection_node, with_suppression
+from exporter.lower.coreml.schema import MIL, Model
 from exporter.lower.facts import Facts
 
 SPECIFICATION = {15: 6, 16: 7, 17: 8, 18: 9}
@@ -27,13 +26,13 @@ MODEL, WEIGHTS = f"{AUTHOR}/model.mlmodel", f"{AUTHOR}/weights"
 _DESCRIPTIONS = {MODEL: "CoreML Model Specification", WEIGHTS: "CoreML Model Weights"}
 
 
-def write_package(path: Path, program: MIL_pb2.Program, weights: Path, graph: Graph, facts: Facts, min_os: int) -> None:
+def write_package(path: Path, program: MIL.Program, weights: Path, graph: Graph, facts: Facts, min_os: int) -> None:
     """Write the package `path` of an ML program whose inputs and outputs bear the model's names.
 
     `weights` is the program's blob file, which is copied; `min_os` is 15 to 18 (iOS). A classifier gets its labels as
     Vision wants them, a graph with detection_postprocess becomes a pipeline of program and non-maximum suppression.
     """
-    model = Model_pb2.Model(specificationVersion=SPECIFICATION[min_os], mlProgram=program)
+    model = Model.Model(specificationVersion=SPECIFICATION[min_os], mlProgram=program)
     if is_classifier(graph, facts):
         add_classifier(model, graph, facts)
     describe(model, graph, facts)

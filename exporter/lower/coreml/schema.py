@@ -12,8 +12,10 @@ _level = _logger.level
 _logger.setLevel(logging.ERROR)  # on import it warns of every runtime that is absent on Linux, and of torch's version
 try:
     from coremltools.libmilstoragepython import _BlobStorageWriter as BlobWriter
+    from coremltools.proto import FeatureTypes_pb2 as FeatureTypes
     from coremltools.proto import MIL_pb2 as MIL
+    from coremltools.proto import Model_pb2 as Model
 finally:
     _logger.setLevel(_level)
 
-__all__ = ["MIL", "BlobWriter"]
+__all__ = ["MIL", "BlobWriter", "FeatureTypes", "Model"]

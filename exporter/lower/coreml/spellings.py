@@ -213,8 +213,8 @@ def resize_nearest(e: Emitter, node: Node) -> None:
     rows = e.elements(x)
     if source[0] != size[0]:
         shape = (*rows.shape[:2], size[0], rows.shape[3])
-        rows = e.between("gather", node, shape, x=rows, **_indices(e, _pixels(source[0], size[0]), 2))
-    e.op("gather", node, x=rows, **_indices(e, _pixels(source[1], size[1]), 3))
+        rows = e.between("gather", node, shape, x=rows, **indices(e, _pixels(source[0], size[0]), 2))
+    e.op("gather", node, x=rows, **indices(e, _pixels(source[1], size[1]), 3))
 
 
 def _pixels(source: int, target: int) -> tuple[int, ...]:
@@ -275,10 +275,10 @@ def concat(e: Emitter, node: Node) -> None:
 
 @spelling
 def gather_channels(e: Emitter, node: Node) -> None:
-    e.op("gather", node, x=e.elements(node.inputs[0]), **_indices(e, node.attrs["channels"], 1))
+    e.op("gather", node, x=e.elements(node.inputs[0]), **indices(e, node.attrs["channels"], 1))
 
 
-def _indices(e: Emitter, indices: tuple[int, ...], axis: int) -> dict[str, Parameter]:
+def indices(e: Emitter, indices: tuple[int, ...], axis: int) -> dict[str, Parameter]:
     """What `gather` takes beside x; later systems ask for more."""
     options: dict[str, Parameter] = {"indices": indices, "axis": axis}
     if e.min_os >= 16:

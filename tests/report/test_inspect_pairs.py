@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.report.inspect.found import Step, outside_pairs, tail
+from exporter.report.inspect.found import Step, outside_pairs, tail_behind_pairs
 
 
 def steps(*rows):
@@ -50,6 +50,19 @@ def test_long_float_models_take_no_time():
     assert len(outside_pairs(steps(*rows), {"x20000"}, {"q"}, {"dq"}, set())) == 20_000
 
 
-def test_tail_is_what_leads_to_no_integers():
-    made = steps("dq: q1 -> a", "conv: a -> b", "q: b -> q2", "dq: q2 -> c", "mul: c -> d", "exp: d -> y")
-    assert tail([(s.inputs, s.outputs) for s in made], {1, 4, 5}) == 2
+def test_tail_is_what_leads_to_no_codes():
+    """Integers that are no codes, such as the index of the best, do not end it."""
+    made = steps(
+        "dq: q1 -> a",
+        "conv: a -> b",
+        "q: b -> q2",
+        "dq: q2 -> c",
+        "argmax: c -> q_index",
+        "equal: q_index -> q_best",
+        "exp: c -> d",
+        "mul: d q_best -> y",
+    )
+    floats = outside_pairs(made, {"y"}, {"q"}, {"dq"}, set())
+    assert sorted(made[index].kind for index in floats) == ["exp", "mul"]
+    assert tail_behind_pairs(made, floats, {"q"}) == 2
+    assert tail_behind_pairs(made[3:], floats, {"q"}) == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.report.inspect.coreml_weights import COMPRESSED, Weights
-from exporter.report.inspect.found import Inspection, Sizes, Step, Tensor, count_kinds, outside_pairs, tail
+from exporter.report.inspect.found import Inspection, Sizes, Step, Tensor, count_kinds, outside_pairs, tail_behind_pairs
 from exporter.verify.runtimes.mil_reference.features import ARRAYS
 from exporter.verify.runtimes.mil_reference.package import MANIFEST, read_package
 from exporter.verify.runtimes.mil_reference.values import DATA_TYPES
@@ -58,7 +58,7 @@ def read(path: Path) -> Inspection:
         ops=count_kinds(steps, floats),
         integer_ops=len(steps) - len(floats) - pairs,
         float_ops=len(floats),
-        tail_ops=tail([(s.inputs, s.outputs) for s in steps], floats) if pairs else 0,
+        tail_ops=tail_behind_pairs(steps, floats, QUANTIZE),
         border_ops=pairs,
         transposes=sum(step.kind == "transpose" for step in steps),
         needs=_needs(model.specificationVersion),

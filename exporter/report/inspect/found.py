@@ -135,13 +135,19 @@ def outside_pairs(
     return set().union(*wrong)
 
 
-def tail(steps: Sequence[tuple[Iterable[object], Iterable[object]]], floats: Set[int]) -> int:
-    """How many of the steps (inputs, outputs) in `floats` lead to the outputs through such steps alone."""
+def tail(steps: Sequence[tuple[Iterable[object], Iterable[object]]], floats: Set[int], makers: Set[int]) -> int:
+    """How many of the steps (inputs, outputs) in `floats` lead to none of `makers`, those that make codes."""
     leads_back: set[object] = set()
     count = 0
     for index, (inputs, outputs) in reversed(list(enumerate(steps))):
-        if index not in floats or leads_back.intersection(outputs):
+        if index in makers or leads_back.intersection(outputs):
             leads_back.update(inputs)
-        else:
+        elif index in floats:
             count += 1
     return count
+
+
+def tail_behind_pairs(steps: Sequence[Step], floats: Set[int], quantize: Set[str]) -> int:
+    """`tail` in a format of pairs; 0 for a file without any."""
+    makers = {index for index, step in enumerate(steps) if step.kind in quantize}
+    return tail([(step.inputs, step.outputs) for step in steps], floats, makers) if makers else 0

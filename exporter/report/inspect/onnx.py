@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.errors import DataError, RuntimeUnavailable
-from exporter.report.inspect.found import Inspection, Sizes, Step, Tensor, count_kinds, outside_pairs, tail
+from exporter.report.inspect.found import Inspection, Sizes, Step, Tensor, count_kinds, outside_pairs, tail_behind_pairs
 
 QUANTIZE = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 DEQUANTIZE = frozenset({"DequantizeLinear"})
@@ -172,7 +172,7 @@ def read(path: Path) -> Inspection:
         ops=count_kinds(found.steps, floats),
         integer_ops=len(found.steps) - len(floats) - pairs,
         float_ops=len(floats),
-        tail_ops=tail([(s.inputs, s.outputs) for s in found.steps], floats) if pairs else 0,
+        tail_ops=tail_behind_pairs(found.steps, floats, QUANTIZE),
         border_ops=pairs,
         transposes=sum(step.kind == "Transpose" for step in found.steps),
         needs=_needs(onnx, opsets),

@@ -34,7 +34,7 @@ def read(path: Path) -> Inspection:
     kinds = Counter((op.name, op.version) for op in file.ops)
     builtin = {(op.name, op.version) for op in file.ops if not op.custom}
     with_floats = Counter((op.name, op.version) for op in file.ops if op.index in floats)
-    has_integers = len(floats) + len(borders) < len(file.ops)
+    on_codes = {op.index for op in file.ops} - floats
     details = {"signature": signature.key if signature else "none"}
     if file.subgraphs > 1:
         details["subgraphs"] = f"{file.subgraphs}: only the first is shown"
@@ -63,7 +63,7 @@ def read(path: Path) -> Inspection:
         ),
         integer_ops=len(file.ops) - len(floats) - len(borders),
         float_ops=len(floats),
-        tail_ops=tail([(op.inputs, op.outputs) for op in file.ops], floats) if has_integers else 0,
+        tail_ops=tail([(op.inputs, op.outputs) for op in file.ops], floats, on_codes) if on_codes - borders else 0,
         border_ops=len(borders),
         transposes=sum(op.name == "TRANSPOSE" for op in file.ops),
         needs=f"tflite {minimum_runtime(builtin)} or newer" if builtin <= SINCE.keys() else "",

@@ -16,13 +16,12 @@ from exporter.ir.graph import Graph, Node
 from exporter.lower.coreml import detection
 from exporter.lower.coreml import spellings as spellings
 from exporter.lower.coreml.description import takes_picture
-from exporter.lower.coreml.emit import SPELLINGS, Emitter
+from exporter.lower.coreml.emit import OPSETS, SPELLINGS, Emitter
 from exporter.lower.coreml.names import is_identifier
 from exporter.lower.coreml.package import write_package
 from exporter.lower.coreml.weights import FILE, Weights
 from exporter.lower.facts import Facts
 
-LATEST = 18
 FLOORS = {
     "float32": (15, "ML programs"),
     "float16": (15, "ML programs"),
@@ -44,8 +43,8 @@ class Program:
 class CoreML:
     """The target `coreml`.
 
-    `min_os` is the oldest iOS that is to run the file (None: the oldest that can). `arithmetic` float32 writes the twin
-    of a float16 or int8 file that computes in float32, for tests.
+    `min_os` is the oldest iOS that is to run the file, 15 to 18 (None: the oldest that can). `arithmetic` float32
+    writes the twin of a float16 or int8 file that computes in float32, for tests.
     """
 
     suffix = ".mlpackage"
@@ -54,6 +53,12 @@ class CoreML:
     ops = frozenset(SPELLINGS)
 
     def __init__(self, min_os: int | None = None, arithmetic: Literal["float16", "float32"] | None = None) -> None:
+        if min_os is not None and min_os not in OPSETS:
+            raise UsageError(
+                f"iOS {min_os} is no version that a file can be written for",
+                why=f"ML programs came with iOS {min(OPSETS)}; iOS {max(OPSETS)} runs the newest form written here",
+                try_=f"--min-os {min(OPSETS)} to {max(OPSETS)}",
+            )
         self.min_os, self.arithmetic = min_os, arithmetic
 
     def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
@@ -81,7 +86,7 @@ class CoreML:
                 why=f"iOS {oldest} is the first with {reason}",
                 try_=[f"--min-os {oldest}", *(["--fp16"] if precision != "float16" else [])],
             )
-        return min(self.min_os or oldest, LATEST)
+        return self.min_os or oldest
 
     def write(self, graph: Graph, path: Path, facts: Facts) -> None:
         """Write the package `path`: names and order of the model, the same bytes on every run.

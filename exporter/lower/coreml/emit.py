@@ -70,7 +70,7 @@ class Emitter:
         self._weights, self._names = weights, names(graph)
         self._taken = {*self._names.values(), *graph.output_names}
         self._held: dict[int, Tensor] = {}
-        self._read: dict[tuple[int, str], Tensor] = {}
+        self._read: dict[tuple[int, str, object], Tensor] = {}
         self._given: set[str] = set()
         self._constants: dict[tuple[str, str, bytes, tuple[int, ...]], Tensor] = {}
         self._outputs = set(map(id, graph.outputs))
@@ -99,14 +99,9 @@ class Emitter:
         """The tensor that holds a value as it is: codes where it is quantised."""
         return self._held[id(value)]
 
-    def read(self, value: Value, axis: int | None = None, array: np.ndarray | None = None) -> Tensor:
-        """The tensor that holds a value in the float type of the node that is being written.
-
-        `array` is a constant in another order, `axis` its channels there.
-        """
-        key = id(value), self.float
-        if array is not None:
-            return self._constant(value, array, axis)
+    def read(self, value: Value) -> Tensor:
+        """The tensor that holds a value in the float type of the node that is being written."""
+        key = id(value), self.float, self._scalar and value.const is not None
         if key not in self._read:
             if value.const is not None:
                 self._read[key] = self._constant(value, value.const.numpy(), value.quant.axis if value.quant else None)
@@ -122,15 +117,21 @@ class Emitter:
 
     def weight(self, value: Value, perm: Sequence[int] = (0, 1, 2, 3)) -> Tensor:
         """The filters of a convolution or a linear layer, axes in another order; output channels are axis 0 here."""
+        key = id(value), self.float, tuple(perm)
+        if key not in self._read:
+            assert value.const is not None
+            array, axis = value.const.numpy().transpose(tuple(perm)[: len(value.shape)]), tuple(perm).index(0)
+            if self.weights_int8 and value.quant is None:
+                codes, params = per_channel(array, axis)
+                self._read[key] = self._expression(value, codes, params, axis)
+            else:
+                self._read[key] = self._constant(value, array, axis)
+        return self._read[key]
+
+    def channels(self, value: Value, rank: int) -> Tensor:
+        """A vector of one number per channel, to broadcast against tensors of that rank."""
         assert value.const is not None
-        array = value.const.numpy().transpose(tuple(perm)[: len(value.shape)])
-        axis = tuple(perm).index(0)
-        if value.quant is not None:
-            return self.read(value, axis, array)
-        if not self.weights_int8:
-            return self._constant(value, array, None)
-        codes, params = per_channel(array, axis)
-        return self._expression(self.name(value), codes, params, axis)
+        return self._constant(value, value.const.numpy().reshape(1, -1, *[1] * (rank - 2)), 1)
 
     def cast(self, tensor: Tensor, name: str = "") -> Tensor:
         """A float tensor in the float type of the node that is being written."""
@@ -234,25 +235,17 @@ class Emitter:
         """A constant of the graph in float: int8 codes are dequantised when the file is compiled; int32 ones (biases),
         and those that make a result without dimensions, stand there as the nearest float.
         """
-        params, name = value.quant, self.name(value)
+        params = value.quant
         if params is not None and params.dtype != "int32" and not self._scalar:
-            return self._expression(name, np.atleast_1d(array), params, axis)
+            return self._expression(value, np.atleast_1d(array), params, axis)
         if params is not None:
             scale = np.array(params.scale).reshape([-1 if d == axis else 1 for d in range(array.ndim)])
             array = (array.astype(np.float64) - params.zero_point) * scale
-        floats = array.astype(self.float)
-        key = "", self.float, floats.tobytes(), floats.shape
-        if key not in self._constants:
-            self._constants[key] = self._const(Tensor(self._own(name), self.float, floats.shape), floats)
-        return self._constants[key]
+        return self._const(Tensor(self._own(value), self.float, array.shape), array.astype(self.float))
 
-    def _expression(self, name: str, codes: np.ndarray, params: QuantParams, axis: int | None) -> Tensor:
+    def _expression(self, value: Value, codes: np.ndarray, params: QuantParams, axis: int | None) -> Tensor:
         """int8 codes that become floats when the file is compiled; iOS 18 has another operation for it."""
         scale = np.array(params.scale, self.float)
-        key = "", f"{self.float} {axis}", codes.tobytes() + scale.tobytes(), codes.shape
-        if key in self._constants:
-            return self._constants[key]
-        result = Tensor(self._own(name), self.float, codes.shape)
         zeros = np.full(scale.shape, params.zero_point, np.int8)
         if self.min_os >= 18:
             shape = [-1 if d == axis else 1 for d in range(codes.ndim)]
@@ -264,21 +257,15 @@ class Emitter:
                 operation.inputs[parameter].arguments.add().value.CopyFrom(self._weights.value(array))
         else:
             operation = MIL.Operation(type="constexpr_affine_dequantize")
-            if axis is None:
-                scale, zeros = scale[0], zeros[0]
-            arrays = {
-                "quantized_data": codes,
-                "scale": scale,
-                "zero_point": zeros,
-                "axis": np.array(axis or 0, np.int32),
-            }
-            for parameter, array in arrays.items():
-                operation.attributes[parameter].CopyFrom(self._weights.value(np.asarray(array)))
-        self._constants[key] = self._append(operation, result)
-        return result
+            shape = [] if axis is None else [-1]
+            arrays = {"quantized_data": codes, "scale": scale.reshape(shape), "zero_point": zeros.reshape(shape)}
+            for parameter, array in (arrays | {"axis": np.array(axis or 0, np.int32)}).items():
+                operation.attributes[parameter].CopyFrom(self._weights.value(array))
+        return self._append(operation, Tensor(self._own(value), self.float, codes.shape))
 
-    def _own(self, name: str) -> str:
+    def _own(self, value: Value) -> str:
         """The name that `names` gave, once; a constant that is read in two ways has another the second time."""
+        name = self.name(value)
         if name in self._given:
             return self.fresh(f"{name}_{self.float}")
         self._given.add(name)

@@ -29,8 +29,8 @@ def float_types(graph: Graph, arithmetic: str) -> dict[Node, str]:
     found: dict[Node, str] = {}
     wide: set[int] = set()
     for node in graph.nodes:
-        follows = not _multiplies(node) and any(id(v) in wide for v in node.inputs)
-        if follows or _lost(node):
+        follows = _lost(node) or (not _multiplies(node) and any(id(v) in wide for v in node.inputs))
+        if follows:
             wide.update(id(v) for v in node.outputs if v.quant is None)
         if node.op.name == "quantize" and node.inputs[0].quant is None:
             given = node.inputs[0].producer
@@ -39,7 +39,7 @@ def float_types(graph: Graph, arithmetic: str) -> dict[Node, str]:
             exact = id(node.output) in outside or any(reader in tail for reader in node.output.uses)
         else:
             exact = node in tail
-        found[node] = "float32" if exact or follows or _lost(node) else "float16"
+        found[node] = "float32" if exact or follows else "float16"
     return found
 
 

@@ -70,8 +70,7 @@ def conv_transpose2d(e: Emitter, node: Node) -> None:
         more = [max(0, -r) for r in rest]
         shape = [*shape[:2], full[0] + more[0] + more[1], full[1] + more[2] + more[3]]
         y = e.between("pad", node, shape, x=y, pad=(0, 0, 0, 0, *more), mode="constant", constant_val=0.0)
-        assert bias.const is not None
-        y = e.between("add", node, shape, x=y, y=e.read(bias, 1, bias.const.numpy().reshape(1, -1, 1, 1)))
+        y = e.between("add", node, shape, x=y, y=e.channels(bias, 4))
     starts = (max(0, rest[0]), max(0, rest[2]))
     e.op("slice_by_index", node, x=y, begin=(0, 0, *starts),
          end=(*shape[:2], *(s + n for s, n in zip(starts, node.output.shape[2:], strict=True))))  # fmt: skip

@@ -20,6 +20,7 @@ from exporter.ir.run import Interpreter
 from exporter.lower.coreml import CoreML
 from exporter.lower.coreml.detector import detection_node
 from exporter.lower.coreml.names import names
+from exporter.verify.agreement import agree
 from exporter.verify.runtimes.mil_reference import MilReference
 
 FLOAT32_SNR, FLOAT16_SNR = 115.0, 50.0
@@ -113,6 +114,8 @@ def _forced(
     given = {called[n.output.name]: codes[n.output.name].numpy() for n in nodes}
     with written(graph, "int8", min_os, arithmetic=arithmetic) as path:
         load(path)
+        (row,) = agree(graph, {"coreml": path})
+        assert row.agrees, row.differences
         inputs = {v.name: x.numpy() for v, x in zip(graph.inputs, reals, strict=True)}
         found = MilReference(path).run_forced(inputs, given)
     for node in nodes:

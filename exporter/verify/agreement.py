@@ -10,6 +10,7 @@ import torch
 
 from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.integer import saturating_steps
+from exporter.ir.quant import QuantParams
 from exporter.verify.readback import Constant, Params, Stored, read_back
 from exporter.verify.results import Agreement, Compared, Difference
 
@@ -45,7 +46,8 @@ class _Comparison:
     def __init__(self, file: str, graph: Graph, stored: Stored) -> None:
         self.file, self.graph, self.stored = file, graph, stored
         self.parameters, self.weights, self.biases = _Tally(), _Tally(), _Tally()
-        self.added, self.biases_as = 0, "int32"
+        self.added = 0
+        self.biases_as: set[str] = set()
         self.absent: dict[str, str] = {}
         self.differences: list[Difference] = []
 
@@ -63,7 +65,7 @@ class _Comparison:
             parameters=self.parameters.result(),
             weights=self.weights.result(),
             biases=self.biases.result(),
-            biases_as=self.biases_as,
+            biases_as=" and ".join(sorted(self.biases_as)) or "int32",
             added=self.added,
             absent=self.absent,
             differences=tuple(self.differences),
@@ -84,10 +86,8 @@ class _Comparison:
         assert value.const is not None
         assert value.quant is not None
         tally = self.biases if node.op.data_inputs == 1 and place == BIAS else self.weights
-        held, where = (
-            self.stored.constants.get((node.outputs[0].name, place)),
-            f"{value.name} of {node.outputs[0].name}",
-        )
+        owner = node.outputs[0].name
+        held, where = self.stored.constants.get((owner, place)), f"{value.name} of {owner}"
         expected, params = value.const.numpy(), Params.of(value.quant)
         if held is None:
             tally.add(expected.size, 0)
@@ -98,10 +98,11 @@ class _Comparison:
             self.parameters.add(1, int(same))
             if not same:
                 self._differ(where, *_apart(params, held.params))
-        if tally is self.biases and held.array.dtype.kind == "f":
-            self.biases_as = str(held.array.dtype)
-            expected = nearest_reals(expected, params, held.array.dtype)
-        array = self._without_added(node, place, held.array, expected)
+        if held.array.dtype.kind == "f" and (tally is self.biases or not node.output.shape):
+            if tally is self.biases:
+                self.biases_as.add(str(held.array.dtype))
+            expected = nearest_reals(expected, value.quant, held.array.dtype)
+        array = self._without_added(node, place, held.array, expected) if held.array.dtype == expected.dtype else None
         if array is None:
             tally.add(expected.size, 0)
             self._differ(where, _described(expected), _described(held.array))
@@ -149,9 +150,12 @@ class _Comparison:
         self.differences.append(Difference(value=value, graph=graph, file=file))
 
 
-def nearest_reals(codes: np.ndarray, params: Params, dtype: np.dtype) -> np.ndarray:
-    """Biases in a format without integer ones: code times scale, which float64 holds exactly, rounded once."""
-    return (codes.astype(np.float64) * np.array(params.scale)).astype(dtype)
+def nearest_reals(codes: np.ndarray, quant: QuantParams, dtype: np.dtype) -> np.ndarray:
+    """What stands for codes in a format that has no integers there: the products with the scale, which float64 holds
+    exactly, rounded once.
+    """
+    scale = np.array(quant.scale).reshape([-1 if d == quant.axis else 1 for d in range(codes.ndim)])
+    return ((codes.astype(np.float64) - quant.zero_point) * scale).astype(dtype)
 
 
 def own_groups(array: np.ndarray, shape: tuple[int, ...], groups: int) -> np.ndarray | None:

@@ -1,6 +1,7 @@
 """Saved int8 files with one of their numbers changed: every number that says something about integers, one by one.
 
-A change is called by what it changes: `code of NAME`, `scale of NAME`, `zero point of NAME`, by the file's own names.
+A change is called by what it changes, by the file's own names: `code of NAME`, `scale of NAME`, `zero point of NAME`.
+It is the file on disk that changes, and what it then holds.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import onnx
 from ai_edge_litert import schema_py_generated as schema
 from onnx import numpy_helper
 
-Changed = tuple[str, bytes]
+from exporter.verify.runtimes.mil_reference.blobs import METADATA
+from exporter.verify.runtimes.mil_reference.package import read_package
+
+Changed = tuple[str, Path, bytes]
 
 
 def changed_tflite(path: Path) -> Iterator[Changed]:
@@ -25,10 +29,10 @@ def changed_tflite(path: Path) -> Iterator[Changed]:
         if tensor.quantization is None or tensor.quantization.scale is None:
             continue
         name = tensor.name.decode()
-        yield f"scale of {name}", _tflite(content, index, _rescale)
-        yield f"zero point of {name}", _tflite(content, index, _shift)
+        yield f"scale of {name}", path, _tflite(content, index, _rescale)
+        yield f"zero point of {name}", path, _tflite(content, index, _shift)
         if tensor.buffer and _unpacked(content).buffers[tensor.buffer].data is not None:
-            yield f"code of {name}", _tflite(content, index, _flip)
+            yield f"code of {name}", path, _tflite(content, index, _flip)
 
 
 def _unpacked(content: bytes) -> Any:
@@ -70,12 +74,12 @@ def changed_onnx(path: Path) -> Iterator[Changed]:
         for place, what in ((1, "scale"), (2, "zero point")):
             array = np.array(tensors[node.input[place]])
             array.reshape(-1)[-1:] = _beside(array.reshape(-1)[-1:])
-            yield f"{what} of {node.output[0]}", _onnx(content, index, place, array)
+            yield f"{what} of {node.output[0]}", path, _onnx(content, index, place, array)
         if node.op_type == "DequantizeLinear" and node.input[0] in tensors and node.input[0] not in codes:
             codes.add(node.input[0])
             array = np.array(tensors[node.input[0]])
             array.reshape(-1)[:1] ^= 1
-            yield f"code of {node.input[0]}", _onnx(content, index, 0, array)
+            yield f"code of {node.input[0]}", path, _onnx(content, index, 0, array)
 
 
 def _beside(array: np.ndarray) -> np.ndarray:
@@ -91,4 +95,69 @@ def _onnx(content: bytes, index: int, place: int, array: np.ndarray) -> bytes:
     return bytes(model.SerializeToString())
 
 
-CHANGED = {"tflite": changed_tflite, "onnx": changed_onnx}
+def changed_coreml(path: Path) -> Iterator[Changed]:
+    """Of every constant that holds codes, of every scale and zero point beside them, and of every bias."""
+    package = read_package(path)
+    model, weights = path / "Data" / "com.apple.CoreML" / "model.mlmodel", path / WEIGHTS
+    program = package.model.mlProgram.functions["main"]
+    operations = program.block_specializations[program.opset].operations
+    done: set[object] = set()
+    for what, place, stored in _stored(operations):
+        in_file = stored.WhichOneof("value") == "blobFileValue"
+        key = stored.blobFileValue.offset if in_file else place
+        if key in done:
+            continue
+        done.add(key)
+        if in_file:
+            content = weights.read_bytes()
+            start = int(METADATA.unpack_from(content, stored.blobFileValue.offset)[3])
+            yield what, weights, _flipped(content, start)
+        else:
+            before = stored.SerializeToString()
+            _change(stored.immediateValue.tensor)
+            yield what, model, package.model.SerializeToString()
+            stored.ParseFromString(before)
+
+
+KINDS = {"scale": "scale", "zero_point": "zero point", "offset": "zero point", "bias": "bias"}
+WEIGHTS = "Data/com.apple.CoreML/weights/weight.bin"
+
+
+def _stored(operations: Any) -> Iterator[tuple[str, object, Any]]:
+    """What it is, where, and the Value, of all that says something about integers."""
+    makers = {operation.outputs[0].name: operation for operation in operations}
+    for operation in operations:
+        name = operation.outputs[0].name
+        if operation.type.startswith("constexpr_"):
+            inside = {key: argument.arguments[0].value for key, argument in operation.inputs.items()}
+            for parameter, value in (dict(operation.attributes) | inside).items():
+                if parameter not in ("name", "axis"):
+                    yield f"{KINDS.get(parameter, 'code')} of {name}", (name, parameter), value
+        wanted = ("scale", "zero_point") if operation.type in ("quantize", "dequantize") else ("bias",)
+        for parameter in wanted:
+            if parameter in operation.inputs:
+                constant = operation.inputs[parameter].arguments[0].name
+                yield f"{KINDS[parameter]} of {name}", constant, makers[constant].attributes["val"]
+
+
+def _change(tensor: Any) -> None:
+    """The last number of an immediate tensor, by its lowest bit."""
+    if tensor.WhichOneof("value") == "bytes":
+        content = tensor.bytes.values
+        width = 1 if len(content) % 2 else 2
+        tensor.bytes.values = _flipped(content, len(content) - width)
+    else:
+        (values,) = (getattr(tensor, kind).values for kind in ("floats", "ints") if getattr(tensor, kind).values)
+        values[-1] = float(np.nextafter(np.float32(values[-1]), np.float32(2)))
+
+
+def _flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+CHANGED: dict[str, Callable[[Path], Iterator[Changed]]] = {
+    ".tflite": changed_tflite,
+    ".onnx": changed_onnx,
+    ".mlpackage": changed_coreml,
+}
+"""By the file's suffix."""

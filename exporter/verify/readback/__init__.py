@@ -80,7 +80,11 @@ def read_back(path: Path, graph: Graph) -> Stored:
         from exporter.verify.readback.onnx import read_onnx
 
         return read_onnx(path, graph)
-    raise UsageError(f"nothing is known of how {path.name} stores integers", try_="a .tflite or .onnx file")
+    if path.suffix == ".mlpackage":
+        from exporter.verify.readback.coreml import read_coreml
+
+        return read_coreml(path, graph)
+    raise UsageError(f"nothing is known of how {path.name} stores integers", try_="a .tflite, .onnx or .mlpackage")
 
 
 def names_of(graph: Graph) -> dict[str, str]:

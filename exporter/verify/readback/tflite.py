@@ -25,7 +25,7 @@ NCHW = (0, 3, 1, 2)
 def read_tflite(path: Path, graph: Graph) -> Stored:
     """Read the file through the schema; no kernel runs."""
     reader = _Reader(path, graph)
-    return Stored(reader.params(), dict(reader.constants()), reader.between(), reader.absent())
+    return Stored(reader.params(), dict(reader.constants()), reader.between())
 
 
 class _Reader:
@@ -46,6 +46,7 @@ class _Reader:
         self.named: dict[int, list[Value]] = defaultdict(list)
         for value, index in self._tensors():
             self.named[index].append(value)
+        self._add_moved()
 
     def params(self) -> dict[str, frozenset[Params]]:
         """Of every quantised value that has a tensor."""
@@ -76,11 +77,15 @@ class _Reader:
                 found[self._leads_to(tensor.index)].add(_params(tensor))
         return {name: frozenset(stated) for name, stated in found.items()}
 
-    def absent(self) -> dict[str, str]:
-        """Transposes that the storage order makes no operators: their results live in their operands' tensors."""
-        present = {value.name for values in self.named.values() for value in values}
-        missing = [n for n in self.graph.nodes if n.op.name == "transpose" and n.output.name not in present]
-        return {n.output.name: "stored in the order in which its transpose wants it" for n in missing}
+    def _add_moved(self) -> None:
+        """Results of transposes that the storage order makes no operators live in their operands' tensors."""
+        places = {value.name: index for index, values in self.named.items() for value in values}
+        for node in self.graph.nodes:
+            if node.op.name == "transpose" and node.output.name not in places:
+                index = places.get(node.inputs[0].name)
+                if index is not None:
+                    self.named[index].append(node.output)
+                    places[node.output.name] = index
 
     def _tensors(self) -> Iterator[tuple[Value, int]]:
         """Where the values are: outputs and inputs as the signature says, others by the tensor's name."""

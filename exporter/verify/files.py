@@ -82,6 +82,10 @@ def open_runtime(path: Path, *, sound: bool = False) -> Runtime:
         from exporter.verify.runtimes.onnxruntime import OnnxRuntime
 
         return open_sound(path) if sound else OnnxRuntime(path)
+    if path.suffix == ".mlpackage":
+        from exporter.verify.coreml import open_runtime as open_coreml
+
+        return open_coreml(path, sound=sound)
     return LiteRT(path)
 
 
@@ -91,6 +95,10 @@ def open_file(path: Path, graph: Graph) -> OpenFile:
         from exporter.verify.onnx import OpenONNX
 
         return OpenONNX(path, graph)
+    if path.suffix == ".mlpackage":
+        from exporter.verify.coreml import OpenCoreML
+
+        return OpenCoreML(path, graph)
     from exporter.verify.tflite import OpenTFLite
 
     return OpenTFLite(path, graph)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from exporter.ir.graph import Graph, Node
 from exporter.ir.tail import border_names
-from exporter.verify.codes import CodesRow, codes_in, output_params, reals
+from exporter.verify.codes import CodesRow, codes_in, float_result, output_params, reals
 from exporter.verify.parity import SnrMeter
 from exporter.verify.results import FileFacts, FloatOp
 from exporter.verify.runtimes.onnxruntime import OnnxRuntime, multiplies_in_16_bits
@@ -126,15 +126,10 @@ class OpenONNX:
         return [said]
 
 
-@torch.no_grad()
 def _rounded(node: Node, seen: Mapping[str, Tensor]) -> Tensor:
     """What a pair of pairs means: the op in float32 on the operands' real values, divided by the scale and rounded."""
-    operands = (v.const if v.const is not None else seen[v.name] for v in node.inputs)
-    result = node.op.run(
-        *(v.quant.dequantize(x) if v.quant else x for v, x in zip(node.inputs, operands, strict=True)), **node.attrs
-    )
+    result = float_result(node, seen)
     params = node.output.quant
-    assert isinstance(result, Tensor)
     assert params is not None
     codes = torch.round(result / params.scale_like(result)) + params.zero_point
     return codes.clamp(*params.limits).to(seen[node.output.name].dtype)

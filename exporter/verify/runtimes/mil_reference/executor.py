@@ -14,9 +14,10 @@ import numpy as np
 
 from exporter.errors import RuntimeUnavailable, UnsupportedError
 from exporter.verify.runtimes.litert import TensorInfo, match
+from exporter.verify.runtimes.mil_reference.compile import compile_program
 from exporter.verify.runtimes.mil_reference.features import from_feature, input_info, output_info
 from exporter.verify.runtimes.mil_reference.package import read_package
-from exporter.verify.runtimes.mil_reference.program import Program, compile_program
+from exporter.verify.runtimes.mil_reference.program import Program
 from exporter.verify.runtimes.mil_reference.suppression import Suppression
 
 NAME = "reference executor (not Core ML)"
@@ -25,9 +26,10 @@ NAME = "reference executor (not Core ML)"
 class MilReference:
     """A loaded .mlpackage: an ML program, or a pipeline of programs and non-maximum suppression.
 
-    `starts` names, for an input of the file, a value of its program to feed instead: such as the normalised picture
-    behind an image. Raises DataError (missing, foreign or broken file), UnsupportedError (a model of another kind, an
-    op without a meaning), RuntimeUnavailable (no coremltools installed, whose schema it needs).
+    `starts` names, for an input of the file, a value of its program to feed instead, such as the normalised picture
+    behind an image; values that the program does not have are ignored. Raises DataError (missing, foreign or broken
+    file), UnsupportedError (a model of another kind, an op without a meaning), RuntimeUnavailable (no coremltools
+    installed, whose schema it needs).
     """
 
     def __init__(self, path: Path, *, starts: Mapping[str, str] | None = None) -> None:
@@ -38,8 +40,13 @@ class MilReference:
         self.stages = tuple(_stage(package, model) for model in _models(package.model))
         self.program = next(stage for stage in self.stages if isinstance(stage, Program))
         self.kernels = f"torch, {self.arithmetic}"
-        self._starts = dict(starts or {})
+        self.version: int = package.model.specificationVersion
+        self.others = tuple("nonMaximumSuppression" for stage in self.stages if not isinstance(stage, Program))
+        """Stages of a pipeline that are no programs."""
+        self._starts = {name: start for name, start in (starts or {}).items() if start in self.program.types}
         self._features = {feature.name: feature for feature in self.description.input}
+        self.pictures = frozenset(f.name for f in self.description.input if f.type.WhichOneof("Type") == "imageType")
+        """Names of the inputs that are images in the file."""
         self.inputs = tuple(
             TensorInfo(self._starts[f.name], self.program.types[self._starts[f.name]].shape or (), "float32")
             if f.name in self._starts

@@ -1,4 +1,4 @@
-"""A MIL program, compiled once into steps that torch runs.
+"""A compiled MIL program: steps that torch runs.
 
 Numbers of float16 are emulated: an op whose result is float16 computes in float32 and rounds its result; how a device
 adds up inside an op (in float16 or float32, in which order) is not emulated. A float16 value is held as a float32
@@ -7,7 +7,7 @@ tensor of float16 numbers, so that it is converted once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
@@ -16,13 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exporter.errors import DataError, ExportError, UnsupportedError, UsageError
-from exporter.verify.runtimes.mil_reference.ops import OPS, Meaning
-from exporter.verify.runtimes.mil_reference.package import Package, broken
-from exporter.verify.runtimes.mil_reference.values import HELD, Constants, Type, Value
-
-COMPRESSED = "constexpr_"
-"""Ops of this prefix are computed when the program is read."""
+from exporter.errors import DataError, ExportError, UsageError
+from exporter.verify.runtimes.mil_reference.values import HELD, Type, Value
 
 
 @dataclass(frozen=True)
@@ -37,7 +32,9 @@ class Operand:
 
 @dataclass(frozen=True)
 class Step:
-    """One op. `run` has its constants already; `round` says which results are float16 and still exact to float32."""
+    """One op. `run` has its constants already; `round` says that its float16 results are float32 numbers as it gives
+    them.
+    """
 
     op: str
     outputs: tuple[str, ...]
@@ -50,6 +47,28 @@ class Step:
     def reads(self) -> set[str]:
         """Names of the values that it takes."""
         return {name for operand in self.operands for name in operand.names}
+
+    def results(self, at: Callable[[str], Any]) -> list[Value]:
+        """What the op gives; `at` finds a value by name. Raises DataError where it cannot be computed."""
+        operands = {}
+        for operand in self.operands:
+            taken = [at(name) for name in operand.names]
+            value = taken if operand.many else taken[0]
+            operands[operand.parameter] = value if operand.tensor else plain(value)
+        try:
+            found = self.run(**operands)
+        except ExportError as error:
+            error.where = (*error.where, f"{self.op}  {self.outputs[0]}")
+            raise
+        except Exception as error:  # torch's own, for operands that the op cannot take
+            what = f"{self.op} {self.outputs[0]} cannot be computed"
+            raise DataError(what, why=str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        each = found if isinstance(found, tuple) else (found,)
+        if len(each) != len(self.types):
+            raise DataError(
+                f"{self.op} {self.outputs[0]} has {len(self.types)} results in the file and gives {len(each)}"
+            )
+        return [conform(result, kind, self) for result, kind in zip(each, self.types, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -84,11 +103,15 @@ class Program:
         """
         given = given or {}
         plan = self._plan(frozenset(inputs), frozenset(given))
+        if fixed := [name for name in given if name in self.constants]:
+            raise UsageError(f"{fixed[0]} is a constant of the program")
         forced = {name: self._held(name, array) for name, array in given.items()}
         values: dict[str, Any] = {name: self._held(name, array) for name, array in inputs.items()} | forced
         found: dict[str, np.ndarray] = {}
         for step, last in plan.steps:
-            for name, kind, result in zip(step.outputs, step.types, self._step(step, values), strict=True):
+            for name, kind, result in zip(
+                step.outputs, step.types, step.results(partial(self._at, values=values)), strict=True
+            ):
                 if name in forced or name in plan.results:
                     found[name] = kind.give(result)
                 values[name] = forced.get(name, result)
@@ -102,25 +125,13 @@ class Program:
     def _at(self, name: str, values: Mapping[str, Any]) -> Any:
         return values[name] if name in values else self.constants[name]
 
-    def _step(self, step: Step, values: Mapping[str, Any]) -> Sequence[Value]:
-        operands = {}
-        for operand in step.operands:
-            taken = [self._at(name, values) for name in operand.names]
-            value = taken if operand.many else taken[0]
-            operands[operand.parameter] = value if operand.tensor else plain(value)
-        try:
-            results = step.run(**operands)
-        except ExportError as error:
-            error.where = (*error.where, f"{step.op}  {step.outputs[0]}")
-            raise
-        except Exception as error:  # torch's own, for operands that the op cannot take
-            raise DataError(
-                f"{step.op} {step.outputs[0]} cannot be computed", why=str(error).splitlines()[0]
-            ) from error
-        return [
-            conform(result, kind, step)
-            for result, kind in zip(results if isinstance(results, tuple) else (results,), step.types, strict=True)
-        ]
+    @torch.no_grad()
+    def value(self, name: str, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """One value of the program, computed from the inputs; nothing else runs."""
+        values: dict[str, Any] = {given: self._held(given, array) for given, array in inputs.items()}
+        for step, _ in self._planned(inputs, (), (name,)).steps:
+            values.update(zip(step.outputs, step.results(partial(self._at, values=values)), strict=True))
+        return self.types[name].give(self._at(name, values))
 
     def _held(self, name: str, array: np.ndarray) -> Tensor:
         kind = self.types.get(name)
@@ -133,23 +144,23 @@ class Program:
 
     def _plan(self, inputs: frozenset[str], given: frozenset[str]) -> Plan:
         if (inputs, given) not in self.plans:
-            self.plans[inputs, given] = self._planned(inputs, given)
+            self.plans[inputs, given] = self._planned(inputs, given, self.outputs)
         return self.plans[inputs, given]
 
-    def _planned(self, inputs: Collection[str], given: Collection[str]) -> Plan:
+    def _planned(self, inputs: Collection[str], given: Collection[str], wanted: tuple[str, ...]) -> Plan:
         ready = {*inputs, *given, *self.constants}
         possible = []
         for step in self.steps:
             if step.reads <= ready:
                 possible.append(step)
                 ready.update(step.outputs)
-        if missing := [name for name in self.outputs if name not in ready]:
+        if missing := [name for name in wanted if name not in ready]:
             raise UsageError(
                 f"{missing[0]} cannot be computed from the arrays given", try_=f"inputs: {', '.join(self.inputs)}"
             )
-        needed = {*self.outputs, *given}
+        needed = {*wanted, *given}
         kept: list[tuple[Step, tuple[str, ...]]] = []
-        later = {*self.outputs}
+        later = {*wanted}
         for step in reversed(possible):
             if not needed & set(step.outputs):
                 continue
@@ -157,96 +168,7 @@ class Program:
             kept.append((step, tuple(sorted(here - later))))
             later |= here
             needed |= step.reads
-        return Plan(tuple(reversed(kept)), self.outputs)
-
-
-def read_program(package: Package) -> Program:
-    """Compile the main function. Raises UnsupportedError for what has no meaning here, DataError for a broken file."""
-    return compile_program(package, package.model.mlProgram)
-
-
-def compile_program(package: Package, stored: Any) -> Program:
-    """The same for a program that is one model of a pipeline; all ops without a meaning in one error."""
-    function = stored.functions.get("main")
-    block = function.block_specializations.get(function.opset) if function is not None else None
-    if function is None or block is None:
-        raise broken(package.path, "its program has no function main for its opset")
-    constants = Constants(package)
-    inputs = {entry.name: constants.type_of(entry.type, entry.name) for entry in function.inputs}
-    program = Program(function.opset, inputs, tuple(block.outputs), (), {}, dict(inputs))
-    unknown = sorted({(o.type, o.outputs[0].name) for o in block.operations if o.type not in OPS and o.type != "const"})
-    if unknown:
-        raise UnsupportedError(
-            f"the reference executor has no meaning for {len(unknown)} ops of {package.path.name}",
-            where=[f"{kind}  {name}" for kind, name in unknown],
-            why=f"they are written for {function.opset}",
-        )
-    program.steps = tuple(s for o in block.operations if (s := _entered(package, program, constants, o)) is not None)
-    if lost := [name for name in program.outputs if name not in program.types]:
-        raise broken(package.path, f"nothing computes its output {lost[0]}")
-    return program
-
-
-def _entered(package: Package, program: Program, constants: Constants, stored: Any) -> Step | None:
-    """The op as a step; a constant, or what is computed of constants alone, enters the program's constants instead."""
-    names = tuple(output.name for output in stored.outputs)
-    program.types.update({o.name: constants.type_of(o.type, o.name) for o in stored.outputs})
-    if stored.type == "const":
-        program.constants[names[0]] = constants.value(stored.attributes["val"], names[0])
-        return None
-    fixed: dict[str, Any] = {}
-    operands = []
-    meaning = OPS[stored.type]
-    arguments = {name: list(argument.arguments) for name, argument in stored.inputs.items()}
-    where = f"{stored.type}  {names[0]}"
-    if stored.type.startswith(COMPRESSED):
-        fixed |= {
-            name: _taken(constants.value(value, f"{names[0]}.{name}"), name in meaning.tensors)
-            for name, value in stored.attributes.items()
-            if name != "name"
-        }
-    for parameter, bindings in arguments.items():
-        tensor = parameter in meaning.tensors
-        many = "list[Tensor" in str(meaning.run.__annotations__.get(parameter, ""))
-        read = []
-        for index, binding in enumerate(bindings):
-            if binding.WhichOneof("binding") == "value":
-                name = f"{names[0]}.{parameter}.{index}"
-                program.constants[name] = constants.value(binding.value, name)
-                program.types[name] = constants.type_of(binding.value.type, name)
-            else:
-                name = binding.name
-            if name not in program.types:
-                raise broken(package.path, f"{where} reads {name}, which is not computed before it")
-            read.append(name)
-        if not many and len(read) == 1 and read[0] in program.constants:
-            fixed[parameter] = _taken(program.constants[read[0]], tensor)
-        else:
-            operands.append(Operand(parameter, tuple(read), many, tensor))
-    _check_parameters(meaning, {*fixed, *arguments}, where)
-    types = tuple(program.types[name] for name in names)
-    rounds = not meaning.exact and any(kind.dtype == "float16" for kind in types)
-    step = Step(stored.type, names, types, tuple(operands), partial(meaning.run, **fixed), rounds)
-    if step.reads <= program.constants.keys():
-        program.constants.update(zip(names, program._step(step, {}), strict=True))
-        return None
-    return step
-
-
-def _check_parameters(meaning: Meaning, parameters: Collection[str], where: str) -> None:
-    if unknown := sorted(set(parameters) - meaning.parameters):
-        raise UnsupportedError(f"the reference executor does not know the parameter {unknown[0]}", where=where)
-    if missing := sorted(meaning.required - set(parameters)):
-        raise DataError(f"an op lacks its parameter {missing[0]}", where=where)
-
-
-def _taken(value: Value, tensor: bool) -> Any:
-    """A constant as the op takes it; weights in the memory format that torch's convolutions are fastest in."""
-    if not tensor:
-        return plain(value)
-    if isinstance(value, Tensor) and value.dim() == 4:
-        return value.contiguous(memory_format=torch.channels_last)
-    return value
+        return Plan(tuple(reversed(kept)), wanted)
 
 
 def plain(value: Any) -> Any:

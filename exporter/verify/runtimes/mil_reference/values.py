@@ -42,7 +42,7 @@ class Type:
 
     def hold(self, array: np.ndarray) -> Tensor:
         """An array of this type (or one that is cast to it) as torch holds it."""
-        exact = np.array(self.cast(np.asarray(array)), order="C")
+        exact = np.array(self.cast(np.asarray(array)), order="K")
         if exact.dtype.name in ("uint16", "uint32", "uint64"):  # torch has them, but computes nothing in them
             exact = exact.astype(np.int64)
         return torch.from_numpy(exact).to(HELD[self.dtype])
@@ -50,11 +50,11 @@ class Type:
     def cast(self, array: np.ndarray) -> np.ndarray:
         """The array in this element type: float32 is rounded to float16."""
         with np.errstate(over="ignore"):
-            return array.astype(self.array_dtype)
+            return array.astype(self.array_dtype, order="K", copy=False)
 
     def give(self, value: Value) -> np.ndarray:
         """A held value as an array of this type."""
-        return self.cast(value.contiguous().numpy()) if isinstance(value, Tensor) else np.array(value)
+        return self.cast(value.numpy()) if isinstance(value, Tensor) else np.array(value)
 
     @property
     def array_dtype(self) -> str:

@@ -31,10 +31,10 @@ def quantize(
     one of the two is a tie, in the code; the product is what XNNPACK computes and so what the codes of the other
     formats rest on. See tests/verify/mil_reference for how often they part.
     """
-    codes = torch.round(input * (1.0 / _along(input, scale, axis)))
+    codes = (input * (1.0 / _along(input, scale, axis))).round_()
     if zero_point is not None:
-        codes = codes + _along(input, zero_point, axis)
-    return codes.clamp(*LIMITS[output_dtype]).to(CODES[output_dtype])
+        codes.add_(_along(input, zero_point, axis))
+    return codes.clamp_(*LIMITS[output_dtype]).to(CODES[output_dtype])
 
 
 @mil("dequantize")
@@ -44,7 +44,9 @@ def dequantize(input: Tensor, scale: Tensor, zero_point: Tensor | None = None, a
 
 
 def _reals(codes: Tensor, scale: Tensor, zero_point: Tensor | None) -> Tensor:
-    return (codes.float() if zero_point is None else codes.float() - zero_point) * scale
+    """A float tensor of its own, which nobody else has seen."""
+    reals = codes.to(torch.float32, copy=True)
+    return (reals if zero_point is None else reals.sub_(zero_point)).mul_(scale)
 
 
 @mil()

@@ -20,10 +20,14 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Meaning:
-    """`exact`: every number of the result is one of an operand's, zero or one, so that nothing is left to round."""
+    """`exact`: every number of the result is one of an operand's, zero or one, so that nothing is left to round.
+
+    `tensors` are the parameters given as tensors, `lists` those of them that take several.
+    """
 
     run: Function
     tensors: frozenset[str]
+    lists: frozenset[str]
     parameters: frozenset[str]
     required: frozenset[str]
     exact: bool
@@ -40,6 +44,7 @@ def mil(*names: str, exact: bool = False) -> Callable[[Function], Function]:
         meaning = Meaning(
             run=function,
             tensors=frozenset(n for n, p in declared.items() if "Tensor" in str(p.annotation)),
+            lists=frozenset(n for n, p in declared.items() if "list[Tensor" in str(p.annotation)),
             parameters=frozenset(declared),
             required=frozenset(n for n, p in declared.items() if p.default is inspect.Parameter.empty),
             exact=exact,

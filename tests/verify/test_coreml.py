@@ -1,0 +1,212 @@
+"""A .mlpackage beside its graph, on the reference executor (not Core ML)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from parity import Function, image, simplified, snr
+from torch import Tensor, nn
+
+from exporter.errors import DataError
+from exporter.ir.graph import Graph
+from exporter.lower.coreml import CoreML
+from exporter.lower.facts import Facts
+from exporter.quantize import quantize
+from exporter.quantize.calibrate import calibrate
+from exporter.verify.coreml import OpenCoreML, _detections, package_sha256
+from exporter.verify.files import open_file, open_runtime
+from exporter.verify.runtimes.mil_reference import NAME, MilReference
+from exporter.verify.verify import Integers
+
+PICTURE: dict[str, Any] = {"mean": (0.5, 0.25, 0.125), "std": (0.25, 0.5, 0.75)}
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        y = torch.nn.functional.gelu(self.stem(x))
+        return {"features": self.body(y) + y, "score": torch.sigmoid(y.mean((2, 3)))}
+
+
+@pytest.fixture(scope="module")
+def x() -> Tensor:
+    return image(1, 3, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def graphs(x: Tensor) -> tuple[nn.Module, Graph, Graph]:
+    """The module, its float graph and the int8 one."""
+    torch.manual_seed(0)
+    net = Net().eval()
+    graph = simplified(net, x)
+    integer = graph.clone()
+    quantize(integer, calibrate(graph, [(x,)], "minmax"), io="float")
+    return net, graph, integer
+
+
+def write(graph: Graph, folder: Path, precision: str, **options: Any) -> Path:
+    path = folder / "net.mlpackage"
+    target = CoreML(options.pop("min_os", None), options.pop("arithmetic", None))
+    target.write(graph, path, Facts("net", precision, **options))
+    return path
+
+
+@pytest.mark.parametrize("facts", [{}, PICTURE], ids=["array", "picture"])
+@pytest.mark.parametrize(("precision", "least"), [("float32", 115.0), ("float16", 50.0)])
+def test_the_float_file_is_the_module(
+    facts: dict[str, Any],
+    precision: str,
+    least: float,
+    graphs: tuple[nn.Module, Graph, Graph],
+    x: Tensor,
+    tmp_path: Path,
+) -> None:
+    """A picture's file is fed the sample behind its normalisation, under the name that the writer gave it."""
+    net, graph, _ = graphs
+    opened = open_file(write(graph, tmp_path, precision, **facts), graph)
+    assert isinstance(opened, OpenCoreML)
+    assert opened.runtime.runtime == NAME
+    assert opened.shipped is None
+    assert [i.name for i in opened.runtime.inputs] == ["x_normalised" if facts else "x"]
+    results = opened.fetch(opened.runtime.run(opened.feed([x])))
+    with torch.no_grad():
+        expected = net(x)
+    for name, result in zip(graph.output_names, results, strict=True):
+        assert snr(result, expected[name]) >= least
+
+
+def test_the_picture_itself_is_normalised_as_preprocessing_does(
+    graphs: tuple[nn.Module, Graph, Graph], tmp_path: Path
+) -> None:
+    """Every float32 number of the tensor behind the picture: x / 255, minus the mean, over the deviation."""
+    path = write(graphs[1], tmp_path, "float16", **PICTURE)
+    pixels = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)
+    mean, std = (np.array(PICTURE[key], np.float32) for key in ("mean", "std"))
+    expected = ((pixels.astype(np.float32) / 255 - mean) / std).transpose(2, 0, 1)[None]
+    model = MilReference(path)
+    assert [(i.shape, i.dtype) for i in model.inputs] == [((16, 16, 3), "uint8")]
+    found = model.run_forced({"x": pixels}, {"x_normalised": np.zeros_like(expected)})
+    assert np.array_equal(found["x_normalised"], expected)
+
+
+@pytest.mark.parametrize("min_os", [17, 18])
+@pytest.mark.parametrize(("arithmetic", "most"), [("float32", 0), ("float16", 1)])
+def test_every_quantize_on_the_interpreters_operands(
+    arithmetic: str, most: int, min_os: int, graphs: tuple[nn.Module, Graph, Graph], x: Tensor, tmp_path: Path
+) -> None:
+    """In float32 the codes of the float result, each; in float16 at most one apart."""
+    *_, graph = graphs
+    opened = open_file(write(graph, tmp_path, "int8", min_os=min_os, arithmetic=arithmetic), graph)
+    integers = Integers(graph).run([x])
+    rows = list(opened.integer_rows([x], [], integers))
+    assert {kind.split()[0] for kind, *_ in rows} == {"quantize", "conv2d", "gelu", "add", "mean", "sigmoid"}
+    assert len(rows) == sum(node.output.quant is not None for node in graph.nodes)
+    apart = 0
+    for kind, ours, theirs, rounded in rows:
+        assert rounded is not None
+        assert ours.shape == theirs.shape == rounded.shape, kind
+        assert int((theirs.int() - rounded.int()).abs().max()) <= most, kind
+        assert int((theirs.int() - ours.int()).abs().max()) <= 1, kind
+        apart += int((theirs != rounded).sum())
+    assert bool(apart) == bool(most), "float16 rounds somewhere"
+    later = Integers(graph)
+    later.run([x])
+    assert not list(opened.integer_rows([x], [], later.run([x]))), "the first sample alone"
+
+
+def test_a_changed_scale_is_seen_by_its_op_alone(
+    graphs: tuple[nn.Module, Graph, Graph], x: Tensor, tmp_path: Path
+) -> None:
+    """Teacher forcing: an error in one op does not reach those behind it."""
+    *_, graph = graphs
+    path = write(graph, tmp_path, "int8", arithmetic="float32")
+    other = graph.clone()
+    node = next(node for node in other.nodes if node.op.name == "gelu")
+    seen = Integers(graph).run([x])
+    spoiled = seen | {node.output.name: ~seen[node.output.name]}
+    wrong = [kind for kind, ours, theirs, _ in open_file(path, graph).integer_rows([x], [], spoiled)
+             if int((ours.int() - theirs.int()).abs().max()) > 1]  # fmt: skip
+    readers = {reader.op.name for reader in node.output.uses}
+    assert {kind.split()[0] for kind in wrong} == {"gelu", *readers}
+
+
+def test_another_graphs_file_is_a_data_error(graphs: tuple[nn.Module, Graph, Graph], x: Tensor, tmp_path: Path) -> None:
+    _, graph, integer = graphs
+    opened = open_file(write(graph, tmp_path, "float32"), integer)
+    with pytest.raises(DataError, match="written from another graph"):
+        list(opened.integer_rows([x], [], Integers(integer).run([x])))
+
+
+def test_facts_of_an_int8_file(graphs: tuple[nn.Module, Graph, Graph], tmp_path: Path) -> None:
+    """Ops that normalise the picture, and pairs, are its border."""
+    *_, graph = graphs
+    path = write(graph, tmp_path, "int8", **PICTURE)
+    facts = open_file(path, graph).facts("int8", [], {}, shipped=True)
+    assert facts.ops["conv"] == 2
+    assert facts.integer_ops == 6, "two convolutions, gelu, add, mean, sigmoid"
+    assert facts.float_ops == ()
+    assert facts.integer_share == 1.0
+    assert facts.border_ops == facts.ops["quantize"] + facts.ops["dequantize"] + 3
+    assert facts.minimum_runtime == "iOS 17, macOS 14"
+    assert facts.size_bytes == sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+
+
+def test_a_float_island_is_counted_and_named(x: Tensor, tmp_path: Path) -> None:
+    """int8 division is declared as an island: its ops are float, with the reason."""
+    graph = simplified(Function(lambda x: (x.relu() / (x * x + 1.5)).relu()), x)
+    _, islands = quantize(graph, calibrate(graph, [(x,)], "minmax"), io="float")
+    assert islands
+    facts = open_file(write(graph, tmp_path, "int8"), graph).facts("int8", [], islands, shipped=True)
+    assert [(op.op, op.reason) for op in facts.float_ops] == [("real_div", next(iter(islands.values())))]
+    assert 0 < facts.integer_share < 1
+
+
+@pytest.mark.parametrize(
+    ("precision", "system"), [("float16", "iOS 15, macOS 12"), ("weights-int8", "iOS 16, macOS 13")]
+)
+def test_facts_of_other_files(
+    precision: str, system: str, graphs: tuple[nn.Module, Graph, Graph], tmp_path: Path
+) -> None:
+    _, graph, _ = graphs
+    facts = open_file(write(graph, tmp_path, precision), graph).facts(precision, [], {}, shipped=True)
+    assert facts.minimum_runtime == system
+    assert facts.integer_ops == 0
+    assert facts.float_ops == ()
+
+
+def test_the_digest_is_of_names_and_bytes(graphs: tuple[nn.Module, Graph, Graph], tmp_path: Path) -> None:
+    path = write(graphs[1], tmp_path, "float16")
+    digest = package_sha256(path)
+    assert package_sha256(shutil.copytree(path, tmp_path / "copy.mlpackage")) == digest
+    (path / "Manifest.json").rename(path / "manifest.json")
+    assert package_sha256(path) != digest
+
+
+def test_warnings_say_what_ran(graphs: tuple[nn.Module, Graph, Graph], x: Tensor, tmp_path: Path) -> None:
+    *_, graph = graphs
+    path = write(graph, tmp_path, "int8")
+    assert any("reference executor (not Core ML)" in text for text in open_file(path, graph).warnings([x]))
+    assert open_runtime(path).runtime == NAME
+
+
+def test_detections_are_those_of_the_lists() -> None:
+    """Centre x, centre y, width, height become y0, x0, y1, x1; what the pipeline leaves out is zero."""
+
+    class Four:
+        outputs = (torch.zeros(1, 3, 4),)
+
+    confidence = np.array([[0, 0.75], [0.5, 0]], np.float32)
+    coordinates = np.array([[0.5, 0.25, 0.5, 0.25], [0.25, 0.5, 0.5, 1]], np.float32)
+    boxes, classes, scores, count = _detections(confidence, coordinates, Four, (0,))  # type: ignore[arg-type]
+    assert boxes.tolist() == [[[0.125, 0.25, 0.375, 0.75], [0, 0, 1, 0.5], [0, 0, 0, 0]]]
+    assert classes.tolist() == [[1, 0, 0]]
+    assert scores.tolist() == [[0.75, 0.5, 0]]
+    assert count.tolist() == [2]

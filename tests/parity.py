@@ -221,7 +221,7 @@ def _check_onnx_codes(graph: Graph, inputs: Sequence[Tensor]) -> None:
         results = opened.fetch(opened.runtime.run(opened.feed(inputs)))
         for value, result in zip(graph.outputs, results, strict=True):
             assert tuple(result.shape) == value.shape
-        for kind, ours, theirs, _ in opened.integer_rows(inputs, results, Integers(graph).run(inputs)):
+        for kind, ours, theirs in opened.integer_rows(inputs, results, Integers(graph).run(inputs)):
             assert ours.dtype == theirs.dtype, f"{kind} is {theirs.dtype} in ONNX, the interpreter gives {ours.dtype}"
             apart = int((ours.int() - theirs.int()).abs().max())
             assert apart <= 1, f"{kind}: ONNX is {apart} LSB from the interpreter"

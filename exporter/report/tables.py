@@ -36,8 +36,6 @@ def parity(found: Measurements, several: bool = False) -> Table | None:
     add("float median dB", floats, lambda row: figures.decibels(row.median), detail=True)
     add("float max error", floats, lambda row: figures.error(row.max_error))
     add("codes equal", codes, lambda row: figures.share(row.equal))
-    if any(row.accepted != row.equal for row in codes.values()):
-        add("or rounded", codes, lambda row: figures.share(row.accepted))
     add("max LSB", codes, lambda row: str(row.max_lsb))
     add("codes", codes, lambda row: figures.count(row.count), detail=True)
     add("tail dB", tail, lambda row: figures.decibels(row.pooled))
@@ -50,8 +48,6 @@ def parity(found: Measurements, several: bool = False) -> Table | None:
         if rows
     )
     note = "dB: SNR against float PyTorch. Codes: int8 values against the integer interpreter's." if codes else ""
-    if any(row.accepted != row.equal for row in codes.values()):
-        note += " Or rounded: with the codes beside them that are the float result rounded; the gate's share."
     if tail:
         note = f"{note or 'dB: SNR against float PyTorch.'} Tail: the shipped file's against the interpreter's."
     return _table(_titled("Parity", found, several), columns, cells, note=note, charts=charts)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from exporter.ir.graph import Graph, Node
+from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
 
-CodesRow = tuple[str, Tensor, Tensor, Tensor | None]
-"""What is compared, the interpreter's codes, the file's; and codes that are as good as the interpreter's, if any."""
+CodesRow = tuple[str, Tensor, Tensor]
+"""What is compared, the interpreter's codes, the file's."""
 
 
 def codes_in(graph: Graph, sample: Sequence[Tensor]) -> list[Tensor]:
@@ -38,20 +38,3 @@ def codes(tensor: Tensor, params: QuantParams) -> Tensor:
 def reals(tensor: Tensor, params: QuantParams | None) -> Tensor:
     """Output values in float32, whatever the file gives."""
     return tensor if tensor.is_floating_point() or params is None else params.dequantize(tensor)
-
-
-@torch.no_grad()
-def float_result(node: Node, integers: Mapping[str, Tensor]) -> Tensor:
-    """The op in float32 on its operands' real values; `integers` has their codes by value name."""
-    operands = (v.const if v.const is not None else integers[v.name] for v in node.inputs)
-    pairs = zip(node.inputs, operands, strict=True)
-    result = node.op.run(*(v.quant.dequantize(x) if v.quant else x for v, x in pairs), **node.attrs)
-    assert isinstance(result, Tensor)
-    return result
-
-
-def rounded_float(node: Node, integers: Mapping[str, Tensor]) -> Tensor:
-    """The codes of `float_result` by the graph's own rule, `QuantParams.quantize`."""
-    params = node.output.quant
-    assert params is not None
-    return params.quantize(float_result(node, integers))

@@ -90,8 +90,8 @@ class Comparison:
                 extremes = torch.aminmax(codes(results[i], params))
                 self._seen.setdefault(meter.output, set()).update(int(code) for code in extremes)
         if self.artifact.precision == "int8" and self._seen:
-            for name, expected, codes_given, as_good in self.file.integer_rows(sample, results, integers):
-                self._codes.setdefault(name, CodeMeter(name)).add(expected, codes_given, as_good)
+            for name, expected, codes_given in self.file.integer_rows(sample, results, integers):
+                self._codes.setdefault(name, CodeMeter(name)).add(expected, codes_given)
         if ends:
             for i, meter in self._tail.items():
                 meter.add(ends[meter.output], results[i])

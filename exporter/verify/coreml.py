@@ -17,7 +17,7 @@ from exporter.ir.graph import Graph, Value
 from exporter.ir.tail import border_names
 from exporter.lower.coreml.detector import CONFIDENCE, COORDINATES
 from exporter.lower.coreml.names import names, normalised
-from exporter.verify.codes import CodesRow, rounded_float
+from exporter.verify.codes import CodesRow
 from exporter.verify.detections import detection_outputs
 from exporter.verify.results import FileFacts, FloatOp
 from exporter.verify.runtimes.coreml import CoreMLRuntime
@@ -65,7 +65,7 @@ class OpenCoreML:
         self, sample: Sequence[Tensor], results: Sequence[Tensor], integers: Mapping[str, Tensor]
     ) -> Iterator[CodesRow]:
         """Teacher-forced by the reference executor: every quantize of the file on the interpreter's operands, one row a
-        kind of op; see OpenONNX. As good as the interpreter's is the float result times the scale's reciprocal.
+        kind of op; see OpenONNX.
         """
         if any(v.name not in integers for node in self._graph.nodes for v in node.outputs):
             return
@@ -78,8 +78,7 @@ class OpenCoreML:
         kinds = Counter(node.op.name for node in quantised)
         for node in quantised:
             codes = torch.from_numpy(got[self._names[node.output.name]])
-            label = f"{node.op.name} x{kinds[node.op.name]}, op by op"
-            yield label, integers[node.output.name], codes, rounded_float(node, integers)
+            yield f"{node.op.name} x{kinds[node.op.name]}, op by op", integers[node.output.name], codes
 
     def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
         """An op is integer when the value of the graph that it works for is held as codes in the file."""

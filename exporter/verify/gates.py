@@ -43,7 +43,7 @@ def _judged(result: Measurements, gates: Gates) -> Iterator[Gate]:
     if least is not None and result.float_parity:
         yield _snr("float SNR", _gated(result), least)
     if gates.integer_equal is not None and result.integer_parity:
-        worst = min(row.accepted for row in result.integer_parity)
+        worst = min(row.equal for row in result.integer_parity)
         yield _gate(
             "integer codes equal",
             "accuracy",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import onnx
 import torch
 from torch import Tensor
 
-from exporter.ir.graph import Graph, Node
+from exporter.ir.graph import Graph
 from exporter.ir.tail import border_names
-from exporter.verify.codes import CodesRow, codes_in, float_result, output_params, reals
+from exporter.verify.codes import CodesRow, codes_in, output_params, reals
 from exporter.verify.parity import SnrMeter
+from exporter.verify.readback.onnx import load_model
 from exporter.verify.results import FileFacts, FloatOp
 from exporter.verify.runtimes.onnxruntime import OnnxRuntime, multiplies_in_16_bits
 
@@ -33,7 +35,13 @@ class OpenONNX:
 
     def __init__(self, path: Path, graph: Graph) -> None:
         self._path, self._graph = path, graph
-        self.runtime, self.shipped = open_sound(path), OnnxRuntime(path)
+        self._model = load_model(path)
+        self.runtime = OnnxRuntime(path, optimise=not is_quantised(self._model))
+
+    @cached_property
+    def shipped(self) -> OnnxRuntime:
+        """With the optimiser, as an app loads it."""
+        return OnnxRuntime(self._path) if is_quantised(self._model) else self.runtime
 
     def feed(self, sample: Sequence[Tensor]) -> list[np.ndarray]:
         """As the graph has them: ONNX keeps PyTorch's axis order."""
@@ -49,29 +57,24 @@ class OpenONNX:
         """Teacher-forced: the file cut at its codes, every op on the interpreter's operands, one row a kind of op.
 
         Between the pairs onnxruntime computes in float and rounds halves to even; in a free run one tie decided
-        otherwise flips many codes behind it. As good as the interpreter's is the float result rounded: XNNPACK's
-        factors of 8 fractional bits and its square roots that are cut off, which the interpreter follows, are off by
-        one code for 1 to 3 % of a leaky ReLU or a resize, and for half of a square root. Nothing where `integers` does
-        not hold every value: it costs as much as ten inferences.
+        otherwise flips many codes behind it. Nothing where `integers` does not hold every value.
         """
         if any(v.name not in integers for node in self._graph.nodes for v in node.outputs):
             return
-        runtime = OnnxRuntime(cut_at_codes(onnx.load(self._path)), optimise=False)
+        runtime = OnnxRuntime(cut_at_codes(self._model), optimise=False)
         outputs = zip(self._graph.outputs, self._graph.output_names, strict=True)
         names = {value.name: name for value, name in outputs if value.producer is not None}
-        given = {names.get(name, name): codes.contiguous().numpy() for name, codes in integers.items()}
-        got = runtime.run({i.name: given[i.name.removesuffix(GIVEN)] for i in runtime.inputs})
+        given = {names.get(name, name): codes.contiguous() for name, codes in integers.items()}
+        got = runtime.run({i.name: given[i.name.removesuffix(GIVEN)].numpy() for i in runtime.inputs})
         kinds = Counter(node.op.name for node in self._graph.nodes if node.outputs[0].quant)
         for node in self._graph.nodes:
             if node.outputs[0].quant:
                 name, kind = names.get(node.output.name, node.output.name), node.op.name
-                codes = torch.from_numpy(got[name])
-                yield f"{kind} x{kinds[kind]}, op by op", integers[node.output.name], codes, _rounded(node, integers)
+                yield f"{kind} x{kinds[kind]}, op by op", given[name], torch.from_numpy(got[name])
 
     def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
         """An op counts as integer when its pairs surround it and it is not one of the declared float islands."""
-        content = self._path.read_bytes()
-        model = onnx.load_from_string(content)
+        content, model = self._path.read_bytes(), self._model
         kinds = Counter(node.op_type for node in model.graph.node)
         tail = _behind(model, border_names(self._graph))
         computing = [n for n in model.graph.node if n.op_type not in BESIDE and n.output[0] not in tail]
@@ -126,29 +129,23 @@ class OpenONNX:
         return [said]
 
 
-def _rounded(node: Node, seen: Mapping[str, Tensor]) -> Tensor:
-    """What a pair of pairs means: the op in float32 on the operands' real values, divided by the scale and rounded."""
-    result = float_result(node, seen)
-    params = node.output.quant
-    assert params is not None
-    codes = torch.round(result / params.scale_like(result)) + params.zero_point
-    return codes.clamp(*params.limits).to(seen[node.output.name].dtype)
-
-
 def open_sound(path: Path) -> OnnxRuntime:
     """The file on arithmetic that is right on every host: an int8 one without the optimiser."""
-    runtime = OnnxRuntime(path)
-    quantised = any(node.op_type in QDQ for node in onnx.load(path, load_external_data=False).graph.node)
-    return OnnxRuntime(path, optimise=False) if quantised else runtime
+    return OnnxRuntime(path, optimise=not is_quantised(load_model(path)))
+
+
+def is_quantised(model: Any) -> bool:
+    """Whether the model holds pairs."""
+    return any(node.op_type in QDQ for node in model.graph.node)
 
 
 def cut_at_codes(model: Any) -> bytes:
-    """The model with every DequantizeLinear of an activation reading a new input, and every code an output."""
-    graph = model.graph
+    """A copy of the model with every DequantizeLinear of an activation reading a new input, every code an output."""
+    cut = onnx.shape_inference.infer_shapes(model)
+    graph = cut.graph
     fixed = {tensor.name for tensor in graph.initializer}
-    made = [node.output[0] for node in graph.node if node.op_type == "QuantizeLinear"]
-    shapes = {info.name: info.type for info in onnx.shape_inference.infer_shapes(model).graph.value_info}
-    shapes |= {info.name: info.type for info in [*graph.input, *graph.output]}
+    made = {node.output[0]: None for node in graph.node if node.op_type == "QuantizeLinear"}
+    shapes = {info.name: info.type for info in [*graph.value_info, *graph.input, *graph.output]}
     declared = {info.name for info in graph.output}
     added: set[str] = set()
     for node in graph.node:
@@ -163,7 +160,7 @@ def cut_at_codes(model: Any) -> bytes:
     for codes in made:
         if codes not in declared:
             graph.output.add(name=codes).type.CopyFrom(shapes[codes])
-    return bytes(model.SerializeToString())
+    return bytes(cut.SerializeToString())
 
 
 def _behind(model: Any, names: Set[str]) -> set[str]:

@@ -25,15 +25,10 @@ class Snr(_Row):
 
 
 class Codes(_Row):
-    """One output's int8 codes against the integer interpreter's: share equal, largest difference in LSB, count.
-
-    `accepted` also counts the codes beside the interpreter's that are the float result rounded, in a format whose int8
-    is float between pairs (ONNX); elsewhere it is `equal`.
-    """
+    """One output's int8 codes against the integer interpreter's: share equal, largest difference in LSB, count."""
 
     output: str
     equal: float
-    accepted: float
     max_lsb: int
     count: int
 

@@ -63,7 +63,7 @@ class OpenTFLite:
         rows = zip(outputs, output_params(self._graph), results, strict=True)
         for (name, value), params, theirs in rows:
             if params is not None:
-                yield name, codes(integers[value.name], params), codes(theirs, params), None
+                yield name, codes(integers[value.name], params), codes(theirs, params)
 
     def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
         """What the file says about itself, how XNNPACK cuts it, and where a shipped one spends its time."""

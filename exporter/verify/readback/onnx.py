@@ -21,7 +21,7 @@ BIAS = 2
 
 def read_onnx(path: Path, graph: Graph) -> Stored:
     """Read the file's protobuf; nothing runs. ONNX keeps the graph's axis order but for two kinds of weights."""
-    reader = _Reader(_load(path), graph)
+    reader = _Reader(load_model(path), graph)
     try:
         params, constants = reader.params(), dict(reader.constants())
     except (KeyError, IndexError, ValueError, TypeError) as error:
@@ -108,7 +108,8 @@ def _one_scale(params: Params) -> Params:
     return Params(params.scale, params.zero_point, params.dtype, None) if one else params
 
 
-def _load(path: Path) -> Any:
+def load_model(path: Path) -> Any:
+    """The file's ModelProto. Raises DataError for a missing, truncated or foreign file."""
     if not path.is_file():
         raise DataError(f"there is no file {path}")
     try:

@@ -24,7 +24,6 @@ from exporter.verify.files import open_file
 pytestmark = pytest.mark.slow
 
 TARGETS = ("tflite", "onnx", "coreml")
-RUN = ("tflite", "onnx")
 MODELS = ("efficientdet_d0", "fasternet_t0", "litehrnet_18_coco", "cspresnext50")
 
 
@@ -86,15 +85,15 @@ def test_tflite_computes_what_the_interpreter_does_and_the_others_are_measured(
 
     distances = Distances([name for name, p in zip(graph.output_names, params, strict=True) if p is not None])
     found = {}
-    for name in RUN:
-        opened = open_file(files[name], graph)
+    for name, path in files.items():
+        opened = open_file(path, graph)
         found[name] = as_codes(opened.fetch(opened.runtime.run(opened.feed(sample))))
     distances.add({**found, "interpreter": as_codes(Interpreter(graph).run(codes_in(graph, sample)))})
     rows = {(row.one, row.other, row.output): row for row in distances.result()}
-    sources = len(RUN) + 1
+    sources = len(files) + 1
     assert len(rows) == sources * (sources - 1) // 2 * len(graph.output_names)
     for output in graph.output_names:
         assert (rows["tflite", "interpreter", output].equal, rows["tflite", "interpreter", output].max_lsb) == (1.0, 0)
-        for name in RUN[1:]:
+        for name in TARGETS[1:]:
             ours, theirs = rows["tflite", name, output], rows[name, "interpreter", output]
             assert (ours.equal, ours.max_lsb, ours.count) == (theirs.equal, theirs.max_lsb, theirs.count)

@@ -99,7 +99,8 @@ def changed_coreml(path: Path) -> Iterator[Changed]:
     """Of every constant that holds codes, of every scale and zero point beside them, and of every bias."""
     package = read_package(path)
     model, weights = path / "Data" / "com.apple.CoreML" / "model.mlmodel", path / WEIGHTS
-    program = package.model.mlProgram.functions["main"]
+    first = package.model.pipeline.models[0] if package.model.HasField("pipeline") else package.model
+    program = first.mlProgram.functions["main"]
     operations = program.block_specializations[program.opset].operations
     done: set[object] = set()
     for what, place, stored in _stored(operations):

@@ -10,8 +10,10 @@ import pytest
 import torch
 from one_number import CHANGED
 from parity import Function, image, simplified
+from small_detector import make
 from torch import Tensor, nn
 
+from exporter.build.postprocess import with_postprocess
 from exporter.errors import DataError, UsageError
 from exporter.ir.graph import Graph
 from exporter.lower import Target
@@ -92,6 +94,8 @@ NETS = {
     "pad": (Function(lambda x: torch.nn.functional.pad(x, (1, 2, 0, 1), value=0.5) * 1.5), PICTURE),
     "wide padding of a pool": (nn.MaxPool2d(7, 2, 3), (1, 8, 10, 10)),
     "clamp within a concat": (Function(lambda x: torch.cat([x.clamp(-0.4, 0.7), x * 2], 1)), PICTURE),
+    "detector": (with_postprocess(make(), "nms", score_threshold=0.3, max_detections=30), (1, 3, 48, 48)),
+    "float island": (Function(lambda x: (x + PER_CHANNEL) / (x.sigmoid() + 1) * 0.5), PICTURE),
     "transposes that cancel": (Function(lambda x: (x * 2).permute(0, 2, 3, 1).reshape(1, 99, 8) + 1), PICTURE),
 }
 

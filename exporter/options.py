@@ -53,6 +53,15 @@ Io = Annotated[
     Literal["float", "int8", "uint8"] | None,
     _option(_PRECISION, "TYPE", "Inputs and outputs of an --int8 model: float (default), int8 or uint8."),
 ]
+OnnxReduceRange = Annotated[
+    bool,
+    _option(
+        _PRECISION,
+        _FLAG,
+        "int8 weights of 7 bits, in all files of the run: for onnxruntime on x86 without VNNI, which saturates.",
+        "--onnx-reduce-range",
+    ),
+]
 
 Calib = Annotated[
     str | None,

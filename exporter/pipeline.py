@@ -130,7 +130,10 @@ class Pipeline:
             else:
                 check_plan(self.given_plan, self.graph)
             self.lowered = self.graph.clone()
-            self.plan, self.islands = quantize(self.lowered, ranges, self.given_plan, self.recipe.io)
+            reduce_range = self.recipe.onnx_reduce_range
+            self.plan, self.islands = quantize(
+                self.lowered, ranges, self.given_plan, self.recipe.io, reduce_range=reduce_range
+            )
             self.warnings = coarse_values(self.lowered, ranges or {})
 
     def lower(self) -> None:

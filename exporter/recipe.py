@@ -85,6 +85,8 @@ class Recipe(_Section):
     precision: Literal["float", "float32", "float16", "int8", "weights-int8"] = "float"
     """`float` is what each format ships floats in: float32 in TFLite and ONNX, float16 in Core ML."""
     io: Literal["float", "int8", "uint8"] = "float"
+    onnx_reduce_range: bool = False
+    """Weights of 7 bits, in every format of the run: onnxruntime on x86 without VNNI saturates with more."""
     preprocess: Preprocess
     postprocess: Literal["raw", "decoded", "nms"] = "raw"
     """What a detector gives: its heads, decoded boxes and scores, or finished detections."""
@@ -119,6 +121,10 @@ class Recipe(_Section):
         """A setting that would be ignored is a mistake."""
         if self.io != "float" and self.precision != "int8":
             raise ValueError(f"io: {self.io} needs precision: int8 (--int8)")
+        if self.onnx_reduce_range and (self.precision != "int8" or "onnx" not in self.targets):
+            raise ValueError(
+                "onnx_reduce_range is for int8 in onnxruntime alone (--int8 --target onnx): it costs accuracy"
+            )
         if self.num_classes is not None and ":" in self.model:
             raise ValueError("num_classes is for models of edge-export list: your own function sets its classes")
         if self.inputs and ":" not in self.model:

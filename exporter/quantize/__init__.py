@@ -5,7 +5,7 @@ from __future__ import annotations
 from exporter.ir.check import check
 from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
-from exporter.quantize.assign import Plan, apply_plan, make_plan
+from exporter.quantize.assign import LARGEST_WEIGHT, REDUCED_WEIGHT, Plan, apply_plan, make_plan
 from exporter.quantize.attention import split_attention
 from exporter.quantize.calibrate import Ranges
 from exporter.quantize.depthwise import split_depthwise
@@ -22,12 +22,13 @@ IO = ("float", "int8", "uint8")
 
 
 def quantize(
-    graph: Graph, ranges: Ranges | None, plan: Plan | None = None, io: str = "float"
+    graph: Graph, ranges: Ranges | None, plan: Plan | None = None, io: str = "float", *, reduce_range: bool = False
 ) -> tuple[Plan, dict[str, str]]:
     """Turn the simplified float `graph` into an int8 one, in place.
 
     Parameters come from `ranges` (calibrate), or from `plan` when one is given. `io` is the dtype at the graph's
-    inputs and outputs; those of a float tail stay float. Returns the plan and the float islands (value name -> reason).
+    inputs and outputs; those of a float tail stay float. With `reduce_range` weights have 7 bits: kernels that add
+    pairs of products in 16 bits do not saturate then. Returns the plan and the float islands (value name -> reason).
     """
     split_depthwise(graph)
     split_attention(graph)
@@ -37,9 +38,10 @@ def quantize(
     islands = isolate_float(graph)
     separate_constants(graph)
     requantize_pinned(graph)
+    largest = REDUCED_WEIGHT if reduce_range else LARGEST_WEIGHT
     if plan is None:
-        plan = make_plan(graph, ranges)
-    apply_plan(graph, plan)
+        plan = make_plan(graph, ranges, largest)
+    apply_plan(graph, plan, largest)
     if io == "float":
         _float_io(graph)
     elif io == "uint8":

@@ -38,32 +38,38 @@ LEVELS = 255
 """Steps between the smallest and the largest int8 code."""
 LARGEST_SCALE = 65504.0
 """The largest float16 value."""
+LARGEST_WEIGHT = 127
+REDUCED_WEIGHT = 63
+"""Largest code of a weight; and one of 7 bits, so that two products of it with 8-bit codes fit into 16 bits."""
 BIAS_LIMIT = 2.0**30
 """Largest bias code: leaves the int32 accumulator as much room again."""
 
 
-def make_plan(graph: Graph, ranges: Ranges) -> Plan:
-    """Parameters for every quantised value of `graph` (after legalize, before `apply_plan`)."""
+def make_plan(graph: Graph, ranges: Ranges, largest_weight: int = LARGEST_WEIGHT) -> Plan:
+    """Parameters for every quantised value of `graph` (after legalize, before `apply_plan`). No weight, and no second
+    operand of a matmul within its range, has a code larger than `largest_weight`.
+    """
     plan: Plan = {}
     groups = _groups(graph)
     for group in groups:
-        plan.update(_group_params(graph, group, ranges))
+        plan.update(_group_params(graph, group, ranges, largest_weight))
     for node in integer_nodes(graph):
         if node.op.data_inputs == 1:
             x, weight, bias = node.inputs
-            params = weight_params(_tensor(weight), _tensor(bias), plan[x.name].scale[0])
+            params = weight_params(_tensor(weight), _tensor(bias), plan[x.name].scale[0], largest_weight)
             shared = plan.get(weight.name, params)  # by another convolution, whose bias must fit too
             plan[weight.name] = replace(params, scale=tuple(map(max, params.scale, shared.scale)))
         else:
             for value in node.inputs:
                 if value.const is not None and value.name not in plan:
                     params = constant_params(_tensor(value))
-                    plan[value.name] = symmetric_params(*params.range) if multiplies_right(value) else params
+                    right = multiplies_right(value)
+                    plan[value.name] = symmetric_params(*params.range, largest_weight) if right else params
     _widen(graph, plan, groups)
     return {v.name: plan[v.name] for v in graph.values() if v.name in plan}
 
 
-def apply_plan(graph: Graph, plan: Plan) -> None:
+def apply_plan(graph: Graph, plan: Plan, largest_weight: int = LARGEST_WEIGHT) -> None:
     """Write the parameters of `plan` into `graph` and turn its constants into codes.
 
     Raises DataError when the plan does not fit the graph, naming the values.
@@ -78,7 +84,7 @@ def apply_plan(graph: Graph, plan: Plan) -> None:
             why="it was made for another model, size or version",
             try_="calibrate again (leave --plan out)",
         )
-    if broken := [*_broken_rules(graph, plan), *_clipped(graph, plan)]:
+    if broken := [*_broken_rules(graph, plan), *_clipped(graph, plan, largest_weight)]:
         raise DataError(
             f"the plan cannot hold for {len(broken)} of {len(wanted)} values",
             where=[*broken[:8], *(["…"] if len(broken) > 8 else [])],
@@ -123,13 +129,13 @@ def _broken_rules(graph: Graph, plan: Plan) -> Iterable[str]:
                 yield f"{name}: a {node.op.name} has the parameters of its operand {other}"
 
 
-def _clipped(graph: Graph, plan: Plan) -> Iterable[str]:
-    """Weights beyond code 127, and biases beyond BIAS_LIMIT: the scale is too small for them."""
+def _clipped(graph: Graph, plan: Plan, largest_weight: int) -> Iterable[str]:
+    """Weights beyond the largest code, and biases beyond BIAS_LIMIT: the scale is too small for them."""
     for node in _weighted(graph):
         x, weight, bias = node.inputs
         scale = torch.tensor(plan[weight.name].scale, dtype=torch.float64)
-        if (_tensor(weight).flatten(1).abs().amax(1).double() > 127.5 * scale).any():
-            yield f"{weight.name}: its weights exceed 127 times the scale"
+        if (_tensor(weight).flatten(1).abs().amax(1).double() > (largest_weight + 0.5) * scale).any():
+            yield f"{weight.name}: its weights exceed {largest_weight} times the scale"
         elif (_tensor(bias).abs().double() / (scale * plan[x.name].scale[0])).round().gt(BIAS_LIMIT).any():
             yield f"{weight.name}: {bias.name} exceeds 2^30 times the product of this scale and that of {x.name}"
 
@@ -143,38 +149,38 @@ def activation_params(low: float, high: float) -> QuantParams:
     return QuantParams((scale,), max(-128, min(127, zero_point)))
 
 
-def symmetric_params(low: float, high: float) -> QuantParams:
+def symmetric_params(low: float, high: float, largest: int = LARGEST_WEIGHT) -> QuantParams:
     """int8 per tensor with zero point 0, for the second operand of a matmul."""
-    return QuantParams((fp16_grid(max(-low, high, 0.0) / 127, up=True),), 0)
+    return QuantParams((fp16_grid(max(-low, high, 0.0) / largest, up=True),), 0)
 
 
-def weight_params(weight: Tensor, bias: Tensor, input_scale: float) -> QuantParams:
-    """int8 symmetric per output channel in [-127, 127]; wide enough for the bias to fit int32 at s_in * s_w.
+def weight_params(weight: Tensor, bias: Tensor, input_scale: float, largest: int = LARGEST_WEIGHT) -> QuantParams:
+    """int8 symmetric per output channel in [-largest, largest]; wide enough for the bias to fit int32 at s_in * s_w.
 
     A channel whose weights are all one number (an average) gets the scale that comes nearest to it.
     """
     sizes = weight.detach().flatten(1).abs()
     fits_bias = bias.detach().abs().double() / (BIAS_LIMIT * input_scale)
-    scales = [fp16_grid(s, up=True) for s in torch.maximum(sizes.amax(1).double() / 127, fits_bias).tolist()]
+    scales = [fp16_grid(s, up=True) for s in torch.maximum(sizes.amax(1).double() / largest, fits_bias).tolist()]
     for channel in ((sizes.amin(1) == sizes.amax(1)) & (sizes.amax(1) > 0)).nonzero().flatten().tolist():
-        (nearest,) = constant_params(sizes[channel, :1]).scale
+        (nearest,) = constant_params(sizes[channel, :1], largest).scale
         scales[channel] = max(nearest, fp16_grid(float(fits_bias[channel]), up=True))
     return QuantParams(tuple(scales), 0, axis=0)
 
 
-def constant_params(constant: Tensor) -> QuantParams:
+def constant_params(constant: Tensor, largest: int = LARGEST_WEIGHT) -> QuantParams:
     """int8 per tensor for a constant operand. One number gets the pair (code, scale) that comes nearest to it."""
     if constant.numel() > 1:
         return activation_params(float(constant.min()), float(constant.max()))
     number = float(constant)
     if number == 0:
         return QuantParams((fp16_grid(1 / 128),), 0)
-    codes = range(64, 128)
+    codes = range((largest + 1) // 2, largest + 1)
     best = min(codes, key=lambda code: abs(code * fp16_grid(abs(number) / code) - abs(number)))
     return QuantParams((fp16_grid(abs(number) / best),), 0)
 
 
-def _group_params(graph: Graph, group: list[Value], ranges: Ranges) -> Plan:
+def _group_params(graph: Graph, group: list[Value], ranges: Ranges, largest_weight: int) -> Plan:
     fixed = {v.producer.op.fixed for v in group if v.producer and v.producer.op.scale is Scale.FIXED}
     if fixed:
         (params,) = fixed
@@ -192,7 +198,8 @@ def _group_params(graph: Graph, group: list[Value], ranges: Ranges) -> Plan:
             why=f"one step would be {(high - low) / LEVELS:.4g}; scales are float16, at most {LARGEST_SCALE:.0f}",
             try_="check weights and preprocessing: activations this large are rarely meant",
         )
-    params = symmetric_params(low, high) if any(map(multiplies_right, group)) else activation_params(low, high)
+    right = any(map(multiplies_right, group))
+    params = symmetric_params(low, high, largest_weight) if right else activation_params(low, high)
     return {v.name: params for v in group}
 
 

@@ -24,6 +24,9 @@ from refusals import names, refused
         pytest.param(["efficientdet_d0", "--size", "16"], ["image_size is 16x16", "at least 32"], id="size-too-small"),
         pytest.param(["net:make", "--int8", "--io", "int4"], ["--io", "'int4'", "'uint8'"], id="io"),
         pytest.param(["net:make", "--io", "int8"], ["needs precision: int8 (--int8)"], id="io-of-float"),
+        pytest.param(
+            ["net:make", "--int8", "--onnx-reduce-range"], ["--int8 --target onnx"], id="reduced-without-onnx"
+        ),
         pytest.param(["net:make", "--int8", "--ranges", "mean"], ["--ranges", "'mean'", "'entropy'"], id="ranges"),
         pytest.param(["net:make", "--ranges", "mse"], ["--ranges without --int8"], id="ranges-of-float"),
         pytest.param(["net:make", "--stop-after", "lowr"], ["--stop-after", "'lowr'", "'lower'"], id="stage"),

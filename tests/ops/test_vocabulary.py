@@ -8,7 +8,7 @@ import pytest
 
 from exporter.ir.integer import INTEGER
 from exporter.ir.ops import OPS, Layout, Scale, op
-from exporter.lower import onnx, tflite
+from exporter.lower import NAMES, coreml, onnx, tflite
 from exporter.quantize.expand import EXPANSIONS
 
 FOLDED = {"batch_norm"}
@@ -24,7 +24,7 @@ def test_every_op_has_a_test_file_that_runs_it_in_float_and_int8(name):
     assert "check_float" in text or name in ("quantize", "dequantize")
 
 
-@pytest.mark.parametrize("spellings", [tflite.SPELLINGS, onnx.SPELLINGS], ids=["tflite", "onnx"])
+@pytest.mark.parametrize("spellings", [tflite.SPELLINGS, onnx.SPELLINGS, coreml.SPELLINGS], ids=NAMES)
 def test_every_op_has_a_spelling_in_every_format(spellings):
     assert set(spellings) == set(OPS) - FOLDED
 

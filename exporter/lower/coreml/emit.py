@@ -166,7 +166,7 @@ class Emitter:
         self.outputs.append(tensor.name)
 
     # --- operations ---------------------------------------------------------------------------------------------------
-    def op(self, kind: str, node: Node, **parameters: Parameter) -> None:
+    def op(self, kind: str, node: Node, /, **parameters: Parameter) -> None:
         """The operation that computes a node's result: its activation and its quantisation follow. Where `x` is codes,
         so is the result.
         """
@@ -185,12 +185,12 @@ class Emitter:
         else:
             self.quantized(result, value)
 
-    def between(self, kind: str, node: Node, shape: Sequence[int], **parameters: Parameter) -> Tensor:
-        """An operation on the way to a node's result, of that shape."""
+    def between(self, kind: str, node: Node, size: Sequence[int], /, **parameters: Parameter) -> Tensor:
+        """An operation on the way to a node's result, of that size."""
         name = self.fresh(f"{self.name(node.output)}_{kind}")
-        return self.add(kind, Tensor(name, _dtype(parameters, self.float), tuple(shape)), **parameters)
+        return self.add(kind, Tensor(name, _dtype(parameters, self.float), tuple(size)), **parameters)
 
-    def add(self, kind: str, result: Tensor, **parameters: Parameter) -> Tensor:
+    def add(self, kind: str, result: Tensor, /, **parameters: Parameter) -> Tensor:
         """Append one operation; parameters that are no tensors become constants."""
         operation = MIL.Operation(type=kind)
         for key, parameter in parameters.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -274,7 +275,26 @@ def concat(e: Emitter, node: Node) -> None:
 
 @spelling
 def gather_channels(e: Emitter, node: Node) -> None:
-    e.op("gather", node, x=e.elements(node.inputs[0]), **indices(e, node.attrs["channels"], 1))
+    """A shuffle is reshape, transpose, reshape, as coremltools writes ShuffleNet's own lines."""
+    x, channels = node.inputs[0], node.attrs["channels"]
+    if (groups := _shuffled(channels, x.shape[1])) == 1:
+        e.op("gather", node, x=e.elements(x), **indices(e, channels, 1))
+        return
+    batch, count, *image = x.shape
+    shape = (batch, groups, count // groups, *image)
+    parted = e.between("reshape", node, shape, x=e.elements(x), shape=shape)
+    shape = (batch, count // groups, groups, *image)
+    swapped = e.between("transpose", node, shape, x=parted, perm=(0, 2, 1, 3, 4))
+    e.op("reshape", node, x=swapped, shape=x.shape)
+
+
+def _shuffled(channels: tuple[int, ...], count: int) -> int:
+    """The groups that a channel shuffle takes in turn; 1 where it is no shuffle."""
+    wanted = np.array(channels)
+    for groups in (g for g in range(2, count) if count % g == 0 and len(wanted) == count):
+        if np.array_equal(np.arange(count).reshape(groups, -1).T.ravel(), wanted):
+            return groups
+    return 1
 
 
 def indices(e: Emitter, indices: tuple[int, ...], axis: int) -> dict[str, Parameter]:

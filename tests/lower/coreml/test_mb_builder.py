@@ -106,6 +106,11 @@ CASES: dict[str, tuple[Callable[..., Any], tuple[int, ...], Build]] = {
     "reshape": (lambda x: x.reshape(1, 4, 36), X, lambda x, c: mb.reshape(x=x, shape=[1, 4, 36])),
     "transpose": (lambda x: x.permute(0, 2, 3, 1), X, lambda x, c: mb.transpose(x=x, perm=[0, 2, 3, 1])),
     "concat": (lambda x: torch.cat([x, x], 1), X, lambda x, c: mb.concat(values=[x, x], axis=1)),
+    "shuffle": (
+        nn.ChannelShuffle(2), (1, 6, 5, 5),
+        lambda x, c: mb.reshape(x=mb.transpose(x=mb.reshape(x=x, shape=[1, 2, 3, 5, 5]), perm=[0, 2, 1, 3, 4]),
+                                shape=[1, 6, 5, 5]),
+    ),
     "gather": (lambda x: x[:, [2, 0, 3, 1]], X, lambda x, c: mb.gather(x=x, indices=[2, 0, 3, 1], axis=1)),
     "depth-to-space": (
         lambda x: F.pixel_shuffle(x, 2), X,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from exporter.ir.graph import Graph, Node, Value
+from exporter.lower.coreml.block import Tensor
 from exporter.lower.coreml.detector import (
     CONFIDENCE,
     CONFIDENCE_THRESHOLD,
@@ -20,7 +21,7 @@ from exporter.lower.coreml.detector import (
     RAW_CONFIDENCE,
     RAW_COORDINATES,
 )
-from exporter.lower.coreml.emit import Emitter, Tensor, spelling
+from exporter.lower.coreml.emit import Emitter, spelling
 from exporter.lower.coreml.spellings import indices
 
 XY = (1, 0, 3, 2)

@@ -9,41 +9,29 @@ Float types: see `precision.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.quant import QuantParams
-from exporter.lower.coreml.names import fresh, names, normalised
+from exporter.lower.coreml.block import SHORT, Block, Parameter, Tensor
+from exporter.lower.coreml.names import names, normalised
 from exporter.lower.coreml.precision import float_types
 from exporter.lower.coreml.schema import MIL
-from exporter.lower.coreml.weights import Weights, immediate, per_channel, tensor_type
+from exporter.lower.coreml.weights import Weights, per_channel, tensor_type
 from exporter.lower.spellings import Spellings
 
 OPSETS = {15: "CoreML5", 16: "CoreML6", 17: "CoreML7", 18: "CoreML8"}
 """iOS -> opset (coremltools, _OPSET)."""
-SHORT = {"float16": "fp16", "float32": "fp32"}
 
 Spelling = Callable[["Emitter", Node], None]
 SPELLINGS: Spellings[Spelling] = Spellings()
 spelling = SPELLINGS.register
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """A variable of the program."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-
-Parameter = Tensor | Sequence[Tensor] | np.ndarray | str | bool | int | float | tuple[int, ...]
-
-
-class Emitter:
+class Emitter(Block):
     """Writes the nodes of one graph.
 
     `arithmetic` is float16 or float32. With `weights_int8` the weights of a float graph are stored as int8, symmetric
@@ -61,18 +49,16 @@ class Emitter:
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
     ) -> None:
+        self._names = names(graph)
+        super().__init__(weights, {*self._names.values(), *graph.output_names})
         self.graph, self.min_os, self.arithmetic, self.weights_int8 = graph, min_os, arithmetic, weights_int8
         self.float = arithmetic
         """The float type of the node that is being written."""
         self._scalar = False
-        self.operations: list[Any] = []
         self.outputs: list[str] = []
-        self._weights, self._names = weights, names(graph)
-        self._taken = {*self._names.values(), *graph.output_names}
         self._held: dict[int, Tensor] = {}
         self._read: dict[tuple[int, str, object], Tensor] = {}
         self._given: set[str] = set()
-        self._constants: dict[tuple[str, str, bytes, tuple[int, ...]], Tensor] = {}
         self._outputs = set(map(id, graph.outputs))
         for value in graph.inputs:
             given = self.keep(value, Tensor(value.name, "float32", value.shape))
@@ -190,47 +176,7 @@ class Emitter:
         name = self.fresh(f"{self.name(node.output)}_{kind}")
         return self.add(kind, Tensor(name, _dtype(parameters, self.float), tuple(size)), **parameters)
 
-    def add(self, kind: str, result: Tensor, /, **parameters: Parameter) -> Tensor:
-        """Append one operation; parameters that are no tensors become constants."""
-        operation = MIL.Operation(type=kind)
-        for key, parameter in parameters.items():
-            tensors = parameter if isinstance(parameter, list) else [self.parameter(key, parameter)]  # type: ignore[arg-type]
-            for tensor in tensors:
-                operation.inputs[key].arguments.add().name = tensor.name
-        return self._append(operation, result)
-
-    def parameter(self, key: str, content: Parameter) -> Tensor:
-        """A constant parameter; equal ones of the same name are one constant."""
-        if isinstance(content, Tensor):
-            return content
-        array = content if isinstance(content, str) else _array(content, self.float)
-        kind = "string" if isinstance(array, str) else str(array.dtype)
-        shape = () if isinstance(array, str) else array.shape
-        data = array.encode() if isinstance(array, str) else array.tobytes()
-        if (found := self._constants.get((key, kind, data, shape))) is None:
-            found = Tensor(self.fresh(_parameter_name(key, array)), kind, shape)
-            self._const(found, array)
-            self._constants[key, kind, data, shape] = found
-        return found
-
-    def fresh(self, name: str) -> str:
-        """An identifier that nothing bears yet."""
-        unique = fresh(name, self._taken)
-        self._taken.add(unique)
-        return unique
-
     # --- parts --------------------------------------------------------------------------------------------------------
-    def _append(self, operation: Any, result: Tensor) -> Tensor:
-        operation.attributes["name"].CopyFrom(immediate(result.name))
-        operation.outputs.add(name=result.name, type=tensor_type(result.dtype, result.shape))
-        self.operations.append(operation)
-        return result
-
-    def _const(self, result: Tensor, array: np.ndarray | str) -> Tensor:
-        operation = MIL.Operation(type="const")
-        operation.attributes["val"].CopyFrom(self._weights.value(array))
-        return self._append(operation, result)
-
     def _constant(self, value: Value, array: np.ndarray, axis: int | None) -> Tensor:
         """A constant of the graph in float: int8 codes are dequantised when the file is compiled; int32 ones (biases),
         and those that make a result without dimensions, stand there as the nearest float.
@@ -241,7 +187,7 @@ class Emitter:
         if params is not None:
             scale = np.array(params.scale).reshape([-1 if d == axis else 1 for d in range(array.ndim)])
             array = (array.astype(np.float64) - params.zero_point) * scale
-        return self._const(Tensor(self._own(value), self.float, array.shape), array.astype(self.float))
+        return self.const(Tensor(self._own(value), self.float, array.shape), array.astype(self.float))
 
     def _expression(self, value: Value, codes: np.ndarray, params: QuantParams, axis: int | None) -> Tensor:
         """int8 codes that become floats when the file is compiled; iOS 18 has another operation for it."""
@@ -254,14 +200,14 @@ class Emitter:
             if params.zero_point:
                 arrays["offset"] = zeros.reshape(shape)
             for parameter, array in arrays.items():
-                operation.inputs[parameter].arguments.add().value.CopyFrom(self._weights.value(array))
+                operation.inputs[parameter].arguments.add().value.CopyFrom(self.weights.value(array))
         else:
             operation = MIL.Operation(type="constexpr_affine_dequantize")
             shape = [] if axis is None else [-1]
             arrays = {"quantized_data": codes, "scale": scale.reshape(shape), "zero_point": zeros.reshape(shape)}
             for parameter, array in (arrays | {"axis": np.array(axis or 0, np.int32)}).items():
-                operation.attributes[parameter].CopyFrom(self._weights.value(array))
-        return self._append(operation, Tensor(self._own(value), self.float, codes.shape))
+                operation.attributes[parameter].CopyFrom(self.weights.value(array))
+        return self.append(operation, Tensor(self._own(value), self.float, codes.shape))
 
     def _own(self, value: Value) -> str:
         """The name that `names` gave, once; a constant that is read in two ways has another the second time."""
@@ -315,20 +261,3 @@ def _dtype(parameters: Mapping[str, Parameter], dtype: str) -> str:
     """The type of an operation's result: that of `x`."""
     x = parameters.get("x")
     return x.dtype if isinstance(x, Tensor) else dtype
-
-
-def _array(content: Any, dtype: str) -> np.ndarray:
-    """A Python constant as MIL has it: int32, bool, or a float of that type."""
-    if isinstance(content, np.ndarray | np.generic):
-        return np.asarray(content)
-    array = np.array(content)
-    return array if array.dtype == bool else array.astype(np.int32 if array.dtype.kind == "i" else dtype)
-
-
-def _parameter_name(key: str, array: np.ndarray | str) -> str:
-    """Short contents are in the name."""
-    if isinstance(array, str):
-        return f"{key}_{array}"
-    if array.dtype.kind == "f" or array.size > 8:
-        return key
-    return "_".join([key, *(str(n).replace("-", "minus") for n in array.ravel().tolist())])

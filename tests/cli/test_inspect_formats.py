@@ -7,6 +7,7 @@ from command import edge_export
 from refusals import refused
 
 WRONG = {
+    "missing": (lambda place: None, "bundel", ["there is no bundel"]),
     "another_suffix": (lambda place: (place / "m.tflit").touch(), "m.tflit", ["m.tflit is no .tflite", "did you mean"]),
     "no_suffix": (lambda place: (place / "model").touch(), "model", ["model is no .tflite, .onnx or .mlpackage"]),
     "empty_onnx": (lambda place: (place / "m.onnx").touch(), "m.onnx", ["m.onnx is not a readable ONNX file"]),

@@ -12,10 +12,18 @@ from coremltools.converters.mil import Builder
 from coremltools.converters.mil.mil import types
 from coremltools.optimize.coreml import OpLinearQuantizerConfig, OptimizationConfig, linear_quantize_weights
 from coremltools.proto import Model_pb2
+from small_detector import make
 from torch import nn
 
+from exporter.build.postprocess import with_postprocess
+from exporter.capture import capture
 from exporter.errors import DataError, RuntimeUnavailable
+from exporter.lower.coreml import CoreML
+from exporter.lower.facts import Facts
+from exporter.quantize import quantize
+from exporter.quantize.calibrate import calibrate
 from exporter.report.inspect import inspect_file
+from exporter.simplify import simplify
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*has been renamed")
 
@@ -195,3 +203,22 @@ def test_without_coremltools(monkeypatch, saved):
     with pytest.raises(RuntimeUnavailable) as failure:
         inspect_file(saved)
     assert failure.value.try_ == ('pip install "edge-export[coreml]"',)
+
+
+def test_int8_file_of_ours(tmp_path):
+    """A detector: integer up to the heads, a float tail of the program's end and the suppression."""
+    module = with_postprocess(make(), "nms", score_threshold=0.3, max_detections=10)
+    x = torch.rand(1, 3, 48, 48)
+    graph = simplify(capture(module, (x,), name="net", output_names=module.output_names, inside="detector"))
+    quantize(graph, calibrate(graph, [(x,)], "minmax"))
+    path = tmp_path / "net.mlpackage"
+    CoreML().write(graph, path, Facts("net", "int8", labels=("a", "b", "c"), mean=(0.5,) * 3, std=(0.25,) * 3))
+    found = inspect_file(path)
+    floats = {kind.op: kind.floats for kind in found.ops if kind.op in ("conv", "relu", "exp", "nonMaximumSuppression")}
+    assert floats == {"conv": 0, "relu": 0, "exp": 1, "nonMaximumSuppression": 1}
+    assert found.weights == {"int8": 16 * (3 * 8 * 8 + 3 + 4)}
+    assert found.needs == "iOS 17 or newer, specification 8"
+    normalisation = 3
+    assert found.float_ops - found.tail_ops == normalisation
+    assert found.details["normalised"] == "inside: (x / 255 - [0.5, 0.5, 0.5]) / [0.25, 0.25, 0.25]"
+    assert [(t.name, t.labels) for t in found.outputs] == [("confidence", 3), ("coordinates", 0)]

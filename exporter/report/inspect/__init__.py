@@ -37,6 +37,8 @@ def inspect_file(path: Path) -> Inspection:
             raise DataError(f"{path} is damaged", why=why, try_="export it again, or copy it again") from error
         return found
     names = list(FORMATS)
+    if not path.exists():
+        raise DataError(f"there is no {path}", try_="edge-export inspect FILE, or the folder of a bundle")
     raise DataError(
         f"{path} is no {', '.join(names[:-1])} or {names[-1]}",
         why=nearest(path.suffix, FORMATS),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import coremltools as ct
 import numpy as np
@@ -14,9 +15,13 @@ from coremltools.libmodelpackage import ModelPackage
 from parity import simplified
 from torch import nn
 
+from exporter.lower.coreml import CoreML
 from exporter.lower.coreml.description import main
 from exporter.lower.coreml.package import SPECIFICATION, write_package
 from exporter.lower.facts import Facts
+from exporter.quantize import quantize
+from exporter.quantize.calibrate import calibrate
+from exporter.verify.runtimes.mil_reference import MilReference
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit")
 LABELS = ("cat", "dog", "Größe", "bird", "cup")
@@ -228,3 +233,23 @@ def test_input_without_mean_is_an_array(logits, tmp_path):
     spec = logits.write(tmp_path / "tiny.mlpackage", Facts("tiny")).get_spec()
     array = spec.description.input[0].type.multiArrayType
     assert (list(array.shape), array.dataType) == ([1, 3, 32, 48], array.FLOAT32)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "weights-int8", "int8"])
+@pytest.mark.parametrize("end", ENDS)
+def test_our_own_classifier_in_every_precision(cases, end, precision, tmp_path):
+    """On the reference executor: the dictionary is the own output's softmax, or the own output where that is one."""
+    graph, pixels = cases[end].graph.clone(), np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)
+    if precision == "int8":
+        quantize(graph, calibrate(graph, [(torch.rand(1, 3, 32, 48),)], "minmax"))
+    path = tmp_path / "tiny.mlpackage"
+    CoreML().write(graph, path, replace(FACTS, precision=precision))
+    spec = ct.models.MLModel(str(path), skip_model_load=True).get_spec()
+    milproto.load(spec, spec.specificationVersion, file_weights_dir=str(path / "Data/com.apple.CoreML/weights"))
+    found = MilReference(path).run([pixels])
+    score = torch.from_numpy(found["score"])
+    expected = score.softmax(1) if end == "logits" else score
+    dictionary = found["classLabel_probs"]
+    given = [dictionary[label] for label in LABELS] if isinstance(dictionary, dict) else list(dictionary.ravel())
+    np.testing.assert_allclose(given, expected[0].numpy(), rtol=1e-6)
+    assert found["classLabel"] == LABELS[int(score.argmax())]

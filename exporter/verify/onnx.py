@@ -62,7 +62,8 @@ class OpenONNX:
         Between the pairs onnxruntime computes in float and rounds halves to even; in a free run one tie decided
         otherwise flips many codes behind it. Nothing where `integers` does not hold every value.
         """
-        if any(v.name not in integers for node in self._graph.nodes for v in node.outputs):
+        graph = self._graph
+        if any(v.name not in integers for v in (*graph.inputs, *(v for node in graph.nodes for v in node.outputs))):
             return
         runtime = OnnxRuntime(cut_at_codes(self._model), optimise=False)
         outputs = zip(self._graph.outputs, self._graph.output_names, strict=True)
@@ -185,7 +186,7 @@ def _behind(model: Any, names: Set[str]) -> set[str]:
 
 def _outside_pairs(model: Any, computing: Sequence[Any]) -> Iterator[Any]:
     """Operators that read the model's own float input, which quantised ones never do, or what such a one computed."""
-    floats = {info.name for info in model.graph.input}
+    floats = {info.name for info in model.graph.input if info.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
     for node in computing:
         if floats & set(node.input):
             floats.add(node.output[0])

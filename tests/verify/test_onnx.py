@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from parity import Function, image, simplified, snr
@@ -152,14 +153,51 @@ def test_a_cut_model_takes_every_code_that_an_op_reads(graphs, file):
     assert {entry.name for entry in cut.graph.input} == {"x"} | {name + GIVEN for name in read}
 
 
-def test_float16_weights_are_stored_as_such(graphs, x, tmp_path):
+def test_float16_is_how_weights_are_stored_and_nothing_else(graphs, x, tmp_path):
+    """Arithmetic stays float32: each float16 tensor is a weight that a Cast alone reads."""
     ONNX().write(graphs[0], tmp_path / "half.onnx", Facts("net", "float16"))
-    stored = onnx.load(tmp_path / "half.onnx").graph.initializer
-    assert {t.data_type for t in stored if t.name.endswith("float16")} == {onnx.TensorProto.FLOAT16}
+    model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "half.onnx"), strict_mode=True)
+    halves = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
+    assert len(halves) == 4
+    assert {n.op_type for n in model.graph.node if halves & set(n.input)} == {"Cast"}
+    computed = [*model.graph.value_info, *model.graph.input, *model.graph.output]
+    assert {info.type.tensor_type.elem_type for info in computed} == {onnx.TensorProto.FLOAT}
     got = OnnxRuntime(tmp_path / "half.onnx").run([x.numpy()])
     torch.manual_seed(0)
     expected = Net()(x)
     assert 50 < snr(torch.from_numpy(got["features"]), expected["features"].detach()) < 100
+
+
+def test_an_app_reads_the_facts_through_onnxruntime(file):
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    meta = session.get_modelmeta()
+    assert (meta.description, meta.producer_name) == ("a net", "edge-export")
+    facts = meta.custom_metadata_map
+    assert facts["labels"].splitlines() == ["a", "b"]
+    assert (json.loads(facts["mean"]), json.loads(facts["std"])) == ([0.5] * 3, [0.25] * 3)
+    assert (facts["name"], facts["precision"], facts["license"]) == ("net", "int8", "MIT")
+    assert [i.name for i in session.get_inputs()] == ["x"]
+    assert [o.name for o in session.get_outputs()] == ["features", "score"]
+
+
+@pytest.mark.parametrize("io", ["float", "int8", "uint8"])
+def test_a_net_whose_every_value_is_an_output_is_verified_on_every_sample(io, x, tmp_path):
+    """Then the interpreter's codes of the outputs are those of all ops, but not of the input."""
+    graph = simplified(Function(lambda x: (y := x.relu(), y.tanh())), x)
+    quantize(graph, calibrate(graph, [(x,)], "minmax"), io=io)
+    ONNX().write(graph, tmp_path / "net.onnx", Facts("net", "int8"))
+    opened, integers = open_file(tmp_path / "net.onnx", graph), Integers(graph)
+    rows = [list(opened.integer_rows((x,), [], integers.run((x,)))) for _ in range(2)]
+    assert rows[0]
+    assert rows[1] == []
+
+
+def test_codes_that_pass_through_unchanged_are_no_float_op(x, tmp_path):
+    graph = simplified(Function(lambda x: x), x)
+    quantize(graph, calibrate(graph, [(x,)], "minmax"), io="int8")
+    ONNX().write(graph, tmp_path / "net.onnx", Facts("net", "int8"))
+    facts = open_file(tmp_path / "net.onnx", graph).facts("int8", [], {}, True)
+    assert (facts.integer_share, facts.float_ops) == (1.0, ())
 
 
 def test_an_input_may_be_an_output_and_a_value_two(tmp_path):

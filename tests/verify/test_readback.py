@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from small_detector import make
 from torch import Tensor, nn
 
 from exporter.build.postprocess import with_postprocess
-from exporter.errors import DataError, UsageError
+from exporter.errors import DataError, ExportError, UsageError
 from exporter.ir.graph import Graph
 from exporter.lower import Target
 from exporter.lower.coreml import CoreML
@@ -278,6 +279,24 @@ def test_a_truncated_file_is_refused(keep: float, kind: str, tmp_path: Path) -> 
         with pytest.raises(DataError, match=path.name):
             read_back(path, graph)
         file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx", "coreml, iOS 17"])
+@pytest.mark.parametrize("name", ["conv2d", "constants"])
+def test_whatever_byte_is_wrong_ends_in_a_difference_or_one_message(name: str, kind: str, tmp_path: Path) -> None:
+    graph = integers(name)
+    path = saved(graph, kind, tmp_path)
+    file = path if path.is_file() else path / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    whole, rng = file.read_bytes(), np.random.default_rng(0)
+    ends = Counter()
+    for at, byte in zip(rng.integers(len(whole), size=40), rng.integers(256, size=40), strict=True):
+        file.write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
+        try:
+            ends["agrees" if agree(graph, {kind: path})[0].agrees else "differs"] += 1
+        except ExportError:
+            ends["refused"] += 1
+    assert ends["refused"] > 0
+    assert sum(ends.values()) == 40
 
 
 @pytest.mark.parametrize("kind", FORMATS)

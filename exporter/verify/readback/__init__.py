@@ -33,9 +33,9 @@ class Params:
         return cls(quant.scale, (quant.zero_point,) * len(quant.scale), quant.dtype, quant.axis if several else None)
 
     def __str__(self) -> str:
-        if len(self.scale) == 1:
+        if len(self.scale) == len(self.zero_point) == 1:
             return f"{self.dtype} scale {self.scale[0]:.9g} zero point {self.zero_point[0]}"
-        return f"{self.dtype} {len(self.scale)} scales from {self.scale[0]:.9g} on along axis {self.axis}"
+        return f"{self.dtype} {len(self.scale)} scales, {len(self.zero_point)} zero points along axis {self.axis}"
 
 
 @dataclass(frozen=True)

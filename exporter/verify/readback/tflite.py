@@ -24,8 +24,11 @@ NCHW = (0, 3, 1, 2)
 
 def read_tflite(path: Path, graph: Graph) -> Stored:
     """Read the file through the schema; no kernel runs."""
-    reader = _Reader(path, graph)
-    return Stored(reader.params(), dict(reader.constants()), reader.between())
+    try:
+        reader = _Reader(path, graph)
+        return Stored(reader.params(), dict(reader.constants()), reader.between())
+    except (KeyError, IndexError, ValueError, TypeError) as error:  # indices that lead nowhere: nothing checks them
+        raise broken(path, f"{type(error).__name__}: {error}") from error
 
 
 class _Reader:

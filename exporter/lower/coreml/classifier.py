@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from exporter.ir.graph import Graph, Value
 from exporter.lower.coreml.description import main
+from exporter.lower.coreml.names import fresh
 from exporter.lower.coreml.schema import MIL, Model
+from exporter.lower.coreml.weights import immediate, tensor_type
 from exporter.lower.facts import Facts
 
 LABEL, PROBABILITIES = "classLabel", "classLabel_probs"
@@ -30,9 +34,10 @@ def add_classifier(model: Model.Model, graph: Graph, facts: Facts) -> None:
     Confidences are probabilities to Vision, which logits are not. A model that ends in a softmax, or in a sigmoid
     (labels that do not exclude each other), is taken as it is.
     """
-    _, block = main(model.mlProgram)
+    function, block = main(model.mlProgram)
     (output,), (name,) = graph.outputs, graph.output_names
-    taken = {value.name for operation in block.operations for value in operation.outputs}
+    values = [*function.inputs, *(value for operation in block.operations for value in operation.outputs)]
+    taken = {value.name for value in values}
     probabilities, text = name, f"probability of every label: the output {name}"
     if not _is_probability(output):
         text = f"probability of every label: the softmax of the output {name}"
@@ -55,10 +60,9 @@ def _is_probability(value: Value) -> bool:
 
 def _fresh(name: str, taken: set[str]) -> str:
     """A name that no value bears, now taken."""
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name
+    unique = fresh(name, taken)
+    taken.add(unique)
+    return unique
 
 
 def _unique(labels: Sequence[str]) -> list[str]:
@@ -71,53 +75,37 @@ def _add_softmax(block: MIL.Block, name: str, output: Value, taken: set[str]) ->
     """Over the labels, in float32; returns the name of its result."""
     result = _fresh(f"{name}_softmax", taken)
     axis = _fresh(f"{result}_axis", taken)
-    index = MIL.Value(type=_scalar(MIL.INT32))
-    index.immediateValue.tensor.ints.values.append(1)
-    block.operations.add(
-        type="const", outputs=[_named(axis, index.type)], attributes={"name": _text(axis), "val": index}
+    const = block.operations.add(
+        type="const", attributes={"name": immediate(axis), "val": immediate(np.array(1, np.int32))}
     )
-    tensor = MIL.TensorType(dataType=MIL.FLOAT32, rank=len(output.shape))
-    for side in output.shape:
-        tensor.dimensions.add().constant.size = side
-    block.operations.add(
-        type="softmax",
-        inputs={"x": _reference(name), "axis": _reference(axis)},
-        outputs=[_named(result, MIL.ValueType(tensorType=tensor))],
-        attributes={"name": _text(result)},
+    const.outputs.add(name=axis, type=tensor_type("int32", ()))
+    softmax = block.operations.add(
+        type="softmax", inputs={"x": _reference(name), "axis": _reference(axis)}, attributes={"name": immediate(result)}
     )
+    softmax.outputs.add(name=result, type=tensor_type("float32", output.shape))
     return result
 
 
 def _add_classify(block: MIL.Block, source: str, labels: Sequence[str], names: tuple[str, str]) -> None:
+    string = tensor_type("string", ())
     listed = MIL.Value()
-    listed.type.listType.type.CopyFrom(_scalar(MIL.STRING))
+    listed.type.listType.type.CopyFrom(string)
     listed.type.listType.length.constant.size = len(labels)
-    listed.immediateValue.list.values.extend(_text(label) for label in _unique(labels))
+    listed.immediateValue.list.values.extend(immediate(label) for label in _unique(labels))
     probabilities = MIL.ValueType()
-    probabilities.dictionaryType.keyType.CopyFrom(_scalar(MIL.STRING))
-    probabilities.dictionaryType.valueType.CopyFrom(_scalar(MIL.FLOAT64))
-    classes = MIL.Argument(arguments=[MIL.Argument.Binding(value=listed)])
+    probabilities.dictionaryType.keyType.CopyFrom(string)
+    probabilities.dictionaryType.valueType.tensorType.dataType = MIL.FLOAT64
     label, dictionary = names
-    block.operations.add(
+    classify = block.operations.add(
         type="classify",
-        inputs={"probabilities": _reference(source), "classes": classes},
-        outputs=[_named(label, _scalar(MIL.STRING)), _named(dictionary, probabilities)],
-        attributes={"name": _text(label)},
+        inputs={
+            "probabilities": _reference(source),
+            "classes": MIL.Argument(arguments=[MIL.Argument.Binding(value=listed)]),
+        },
+        attributes={"name": immediate(label)},
     )
-
-
-def _scalar(dtype: int) -> MIL.ValueType:
-    return MIL.ValueType(tensorType=MIL.TensorType(dataType=dtype))
-
-
-def _text(text: str) -> MIL.Value:
-    value = MIL.Value(type=_scalar(MIL.STRING))
-    value.immediateValue.tensor.strings.values.append(text)
-    return value
-
-
-def _named(name: str, kind: MIL.ValueType) -> MIL.NamedValueType:
-    return MIL.NamedValueType(name=name, type=kind)
+    classify.outputs.add(name=label, type=string)
+    classify.outputs.add(name=dictionary, type=probabilities)
 
 
 def _reference(name: str) -> MIL.Argument:

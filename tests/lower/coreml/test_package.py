@@ -253,3 +253,18 @@ def test_our_own_classifier_in_every_precision(cases, end, precision, tmp_path):
     given = [dictionary[label] for label in LABELS] if isinstance(dictionary, dict) else list(dictionary.ravel())
     np.testing.assert_allclose(given, expected[0].numpy(), rtol=1e-6)
     assert found["classLabel"] == LABELS[int(score.argmax())]
+
+
+def test_names_that_the_model_has_are_left_to_it(tmp_path):
+    class Named(nn.Module):
+        def forward(self, classLabel):
+            return {"classLabel_probs": classLabel * 2}
+
+    graph = simplified(Named(), torch.rand(1, 3))
+    path = tmp_path / "named.mlpackage"
+    CoreML().write(graph, path, Facts("named", labels=("a", "b", "c")))
+    spec = ct.models.MLModel(str(path), skip_model_load=True).get_spec()
+    names = [output.name for output in spec.description.output]
+    assert names == ["classLabel_2", "classLabel_probs_2", "classLabel_probs"]
+    found = MilReference(path).run([np.array([[1, 3, 2]], np.float32)])
+    assert found["classLabel_2"] == "b"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import median
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from exporter.verify.results import Codes, Snr
@@ -43,11 +43,12 @@ class CodeMeter:
 
     def add(self, reference: Tensor, result: Tensor) -> None:
         """Take in one sample's codes, of equal shape."""
-        wrong = reference != result
-        apart = (reference[wrong].to(torch.int32) - result[wrong].to(torch.int32)).abs()
-        self.equal += wrong.numel() - apart.numel()
-        self.count += wrong.numel()
-        self.max_lsb = max([self.max_lsb, *apart.unique().tolist()])
+        ours, theirs = (tensor.reshape(-1).numpy() for tensor in (reference, result))
+        wrong = np.flatnonzero(ours != theirs)
+        apart = np.abs(ours[wrong].astype(np.int32) - theirs[wrong].astype(np.int32))
+        self.equal += ours.size - wrong.size
+        self.count += ours.size
+        self.max_lsb = max(self.max_lsb, int(apart.max(initial=0)))
 
     def result(self) -> Codes:
         """The figures."""

@@ -75,9 +75,12 @@ def _too_large(value: Value) -> bool:
 
 
 def _vanishes(numbers: np.ndarray | np.float64) -> bool:
-    """Whether any is too small or too large for float16; infinity stays what it is."""
-    size = np.abs(numbers)
-    return bool((((size > 0) & (size <= SMALLEST)) | ((size > LARGEST) & (size < np.inf))).any())
+    """Whether all are 0 in float16 and were not, or some too large; infinity stays what it is.
+
+    A small one among others may become 0.
+    """
+    size = np.abs(np.atleast_1d(numbers))
+    return bool(((size > LARGEST) & (size < np.inf)).any() or 0 < size.max(initial=0) <= SMALLEST)
 
 
 def _array(value: Value) -> np.ndarray:

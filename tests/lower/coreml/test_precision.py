@@ -109,6 +109,10 @@ def test_numbers_that_float16_has_not_are_float32(case):
     assert snr(found, expected) > 50
 
 
+def test_one_small_number_among_others_is_no_reason():
+    assert types(simplified(lambda x: x + torch.linspace(0, 1, 8) ** 9, X)) == {"add": "float16"}
+
+
 def test_float32_ends_at_the_next_convolution():
     conv = nn.Conv2d(3, 4, 1)
     graph = simplified(lambda x: conv(torch.maximum(x, torch.tensor(1e-12)).sqrt()).relu(), X)

@@ -15,6 +15,7 @@ from coremltools.libmodelpackage import ModelPackage
 from parity import simplified
 from torch import nn
 
+from exporter.ir.graph import Graph
 from exporter.lower.coreml import CoreML
 from exporter.lower.coreml.description import main
 from exporter.lower.coreml.package import SPECIFICATION, write_package
@@ -256,11 +257,9 @@ def test_our_own_classifier_in_every_precision(cases, end, precision, tmp_path):
 
 
 def test_names_that_the_model_has_are_left_to_it(tmp_path):
-    class Named(nn.Module):
-        def forward(self, classLabel):
-            return {"classLabel_probs": classLabel * 2}
-
-    graph = simplified(Named(), torch.rand(1, 3))
+    graph = Graph("named")
+    x = graph.add_input("classLabel", (1, 3))
+    graph.set_outputs({"classLabel_probs": graph.emit("relu", [x])})
     path = tmp_path / "named.mlpackage"
     CoreML().write(graph, path, Facts("named", labels=("a", "b", "c")))
     spec = ct.models.MLModel(str(path), skip_model_load=True).get_spec()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from coreml_files import listing, load, specification, written
 from parity import image, simplified, snr
 from parity_coreml import run_coreml
+from PIL import Image
 from torch import nn
 
 from exporter.lower.coreml import CoreML
@@ -123,8 +124,6 @@ def test_a_picture_is_normalised_to_the_last_bit(tmp_path):
     """8-bit pixels in, and behind the normalisation the same float32 numbers that calibration saw."""
     preprocess = Preprocess(size=(8, 8))
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
-    from PIL import Image
-
     wanted = preprocess.apply(Image.fromarray(pixels))
     graph = simplified(nn.Conv2d(3, 4, 3), X)
     path: Path = tmp_path / "net.mlpackage"
@@ -171,3 +170,20 @@ def test_equal_codes_of_other_parameters_are_other_constants():
             program = MilReference(path).program
         reals = [program.constants[names(graph)[v.name]] for v in constants]
         assert all(torch.equal(real, v.quant.dequantize(v.const)) for real, v in zip(reals, constants, strict=True))
+
+
+@pytest.mark.parametrize("min_os", [17, 18])
+def test_a_picture_becomes_the_codes_that_the_interpreter_reads(min_os):
+    """Normalised and quantised in float32: no float16 stands between the pixels and their codes."""
+    preprocess = Preprocess(size=(8, 8))
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    x = preprocess.apply(Image.fromarray(pixels))[None]
+    graph = simplified(NET, X)
+    quantize(graph, calibrate(graph, [(x,)], "minmax"), io="float")
+    codes = graph.nodes[0].output
+    assert codes.quant is not None
+    wanted, name = codes.quant.quantize(x), names(graph)[codes.name]
+    with written(graph, "int8", min_os, mean=preprocess.mean, std=preprocess.std) as path:
+        load(path)
+        found = MilReference(path).run_forced({graph.inputs[0].name: pixels}, {name: np.zeros_like(wanted.numpy())})
+    assert np.array_equal(found[name], wanted.numpy())

@@ -71,4 +71,6 @@ def _picture(value: MIL.NamedValueType, facts: Facts) -> Model.FeatureDescriptio
 def _add_metadata(metadata: Model.Metadata, facts: Facts) -> None:
     metadata.author, metadata.license = facts.author, facts.licence
     metadata.shortDescription, metadata.versionString = facts.description, facts.version
-    metadata.userDefined.update({**facts.properties(), SOURCE: "edge-export"})
+    own = facts.properties()
+    own.pop("outputs", None)  # outputs have descriptions of their own, and a detector's are Core ML's
+    metadata.userDefined.update({**own, SOURCE: "edge-export"})

@@ -113,7 +113,6 @@ def test_is_read_by_coremltools(logits, tmp_path):
         "std": "[0.5, 0.25, 1.0]",
         "resize": "crop",
         "labels": "\n".join(LABELS),
-        "outputs": '{"score": "one number a label"}',
         "com.github.apple.coremltools.source": "edge-export",
     }
     assert model.input_description["image"] == (

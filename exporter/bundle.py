@@ -68,15 +68,17 @@ def write_golden(folder: Path, graph: Graph, file: Path, sample: Any) -> None:
     """One input and the outputs that the runtime gave for it, raw little-endian, for the app's tests on the phone."""
     folder.mkdir(parents=True)
     opened = open_file(file, graph)
-    runtime, arrays = opened.runtime, opened.feed(sample)
-    results = runtime.run(arrays)
+    runtime, arrays = opened.runtime, opened.given(sample)
+    found = runtime.run(arrays)
     detected = [graph.output_names[i] for i in detection_outputs(graph)]
+    results = {name: found[name] for name in graph.output_names if name not in detected}
     if detected:
-        results |= dict(zip(detected, _without_leftovers([results[name] for name in detected]), strict=True))
+        fetched = dict(zip(graph.output_names, (tensor.numpy() for tensor in opened.fetch(found)), strict=True))
+        results |= dict(zip(detected, _without_leftovers([fetched[name] for name in detected]), strict=True))
     entries: dict[str, list[dict[str, Any]]] = {"inputs": [], "outputs": []}
     for kind, pairs in (
-        ("inputs", [(i.name, a) for i, a in zip(runtime.inputs, arrays, strict=True)]),
-        ("outputs", list(results.items())),
+        ("inputs", list(arrays.items())),
+        ("outputs", [(name, results[name]) for name in graph.output_names]),
     ):
         for index, (name, array) in enumerate(pairs):
             path = folder / f"{kind[:-1]}_{index}.bin"

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from exporter.bundle import MANIFEST, read_manifest, sha256
-from exporter.errors import AccuracyError, DataError
+from exporter.errors import AccuracyError, DataError, RuntimeUnavailable
 from exporter.verify.detections import DetectionMeter, Tolerance
 from exporter.verify.files import open_runtime
 from exporter.verify.latency import measure_latency
@@ -185,6 +185,12 @@ def _run(path: Path, file: Path) -> dict[str, Any]:
         raise DataError(f"{path} is damaged", why=str(error).splitlines()[0], try_="export again") from error
     runtime = open_runtime(file, sound=True)
     results = runtime.run(inputs)
+    if golden.detections is not None and file.suffix == ".mlpackage":
+        from exporter.verify.coreml import detections
+
+        most = next(entry.shape[1] for entry in golden.outputs if entry.name == golden.detections.outputs[0])
+        results |= dict(zip(golden.detections.outputs, detections(results, most), strict=True))
+    results = {name: array for name, array in results.items() if name in expected}  # labels are no golden output
     if _shapes(results) != _shapes(expected):
         raise DataError(f"{path} is of another model", why=f"{file.name} gives {_shapes(results)}")
     rows = tuple(
@@ -200,10 +206,18 @@ def _run(path: Path, file: Path) -> dict[str, Any]:
         rows += (_detections(golden.detections, expected, results),)
     return {
         "golden": rows,
-        "latency": measure_latency(file.name, open_runtime(file), inputs),
+        "latency": _latency(file, inputs),
         "runtime": runtime.runtime,
         "runtime_at_export": golden.runtime,
     }
+
+
+def _latency(file: Path, inputs: Mapping[str, np.ndarray]) -> LatencyRow | None:
+    """None where no runtime of the file's format is on this host."""
+    try:
+        return measure_latency(file.name, open_runtime(file), inputs)
+    except RuntimeUnavailable:
+        return None
 
 
 def _detections(

@@ -44,21 +44,27 @@ class OpenCoreML:
         self.shipped = CoreMLRuntime(path) if sys.platform == "darwin" else None
         self.runtime = CoreMLRuntime(path, units="CPU_ONLY") if self.shipped else self.reference
         self._detected = detection_outputs(graph)
+        self.arithmetic = "float16" if self.reference.computes_in_float16 else "float32"
 
     def feed(self, sample: Sequence[Tensor]) -> list[np.ndarray]:
         """Floats as the graph has them; for Core ML's pictures the nearest pixels."""
-        arrays = [tensor.contiguous().numpy() for tensor in sample]
         if self.runtime is self.reference:
-            return arrays
-        pairs = zip(self._graph.inputs, arrays, strict=True)
-        return [self._pixels(v, array) if v.name in self.reference.pictures else array for v, array in pairs]
+            return [tensor.contiguous().numpy() for tensor in sample]
+        return list(self.given(sample).values())
+
+    def given(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
+        """By name what an app gives: pictures as their nearest pixels."""
+        pairs = zip(self._graph.inputs, (tensor.contiguous().numpy() for tensor in sample), strict=True)
+        pictures = self.reference.pictures
+        return {v.name: self._pixels(v, array) if v.name in pictures else array for v, array in pairs}
 
     def fetch(self, results: Mapping[str, np.ndarray]) -> list[Tensor]:
         """The outputs in the graph's order; a detector's boxes, classes, scores and number are those of its lists."""
         found = dict(results)
         if self._detected:
-            parts = _detections(results[CONFIDENCE], results[COORDINATES], self._graph, self._detected)
-            found |= {self._graph.output_names[i]: part for i, part in zip(self._detected, parts, strict=True)}
+            most = self._graph.outputs[self._detected[0]].shape[1]
+            named = [self._graph.output_names[i] for i in self._detected]
+            found |= dict(zip(named, detections(results, most), strict=True))
         return [torch.from_numpy(np.asarray(found[name])) for name in self._graph.output_names]
 
     def integer_rows(
@@ -198,13 +204,11 @@ def package_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _detections(
-    confidence: np.ndarray, coordinates: np.ndarray, graph: Graph, places: Sequence[int]
-) -> tuple[np.ndarray, ...]:
-    """Boxes y0, x0, y1, x1 [1, M, 4], classes [1, M], scores [1, M] and number [1], zeros behind the last, of
-    confidence [N, C] and centre x, centre y, width, height [N, 4].
+def detections(results: Mapping[str, np.ndarray], most: int) -> tuple[np.ndarray, ...]:
+    """Boxes y0, x0, y1, x1 [1, M, 4], classes [1, M], scores [1, M] and number [1], zeros behind the last, of what a
+    pipeline gives: confidence [N, C], and centre x, centre y, width, height [N, 4]. M is `most`.
     """
-    most = graph.outputs[places[0]].shape[1]
+    confidence, coordinates = results[CONFIDENCE], results[COORDINATES]
     found = min(len(confidence), most)
     boxes, classes, scores = (np.zeros(shape, np.float32) for shape in ((1, most, 4), (1, most), (1, most)))
     centre, half = coordinates[:found, 1::-1], coordinates[:found, :1:-1] / 2

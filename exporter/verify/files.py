@@ -52,6 +52,10 @@ class OpenFile(Protocol):
         """PyTorch's tensors as the file takes them: codes where it wants codes, in its storage order."""
         ...
 
+    def given(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
+        """By name what an app gives the file: what `feed` does, but pictures where the file takes pictures."""
+        ...
+
     def fetch(self, results: Mapping[str, np.ndarray]) -> list[Tensor]:
         """The file's outputs in the graph's order and PyTorch's axis order; floats or codes as the file gives them."""
         ...

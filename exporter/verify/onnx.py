@@ -52,6 +52,10 @@ class OpenONNX:
         """As the graph has them: ONNX keeps PyTorch's axis order."""
         return [tensor.contiguous().numpy() for tensor in codes_in(self._graph, sample)]
 
+    def given(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
+        """The same by name."""
+        return {info.name: array for info, array in zip(self.runtime.inputs, self.feed(sample), strict=True)}
+
     def fetch(self, results: Mapping[str, np.ndarray]) -> list[Tensor]:
         """The outputs in the graph's order."""
         return [torch.from_numpy(np.asarray(results[name])) for name in self._graph.output_names]

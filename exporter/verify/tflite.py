@@ -55,6 +55,10 @@ class OpenTFLite:
         self.feed, self.fetch = self.storage.feed, self.storage.fetch
         self._path, self._graph = path, graph
 
+    def given(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
+        """The same by name."""
+        return {info.name: array for info, array in zip(self.runtime.inputs, self.feed(sample), strict=True)}
+
     def integer_rows(
         self, sample: Sequence[Tensor], results: Sequence[Tensor], integers: Mapping[str, Tensor]
     ) -> Iterator[CodesRow]:

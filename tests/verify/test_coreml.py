@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,24 @@ import pytest
 import torch
 from parity import Function, image, simplified, snr
 from parity_coreml import assert_exact
+from small_detector import SIZE, make
 from torch import Tensor, nn
 
+from exporter.build.postprocess import with_postprocess
+from exporter.bundle import write_golden
+from exporter.capture import capture
 from exporter.errors import DataError
 from exporter.ir.graph import Graph
+from exporter.ir.run import Interpreter
 from exporter.lower.coreml import CoreML
 from exporter.lower.facts import Facts
 from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
-from exporter.verify.coreml import OpenCoreML, _detections, package_sha256
+from exporter.simplify import simplify
+from exporter.verify.bundle import _run
+from exporter.verify.codes import codes_in
+from exporter.verify.coreml import OpenCoreML, detections, package_sha256
+from exporter.verify.detections import SAME, DetectionMeter
 from exporter.verify.files import open_file, open_runtime
 from exporter.verify.runtimes.mil_reference import NAME, MilReference
 from exporter.verify.verify import Integers
@@ -202,13 +212,46 @@ def test_warnings_say_what_ran(graphs: tuple[nn.Module, Graph, Graph], x: Tensor
 def test_detections_are_those_of_the_lists() -> None:
     """Centre x, centre y, width, height become y0, x0, y1, x1; what the pipeline leaves out is zero."""
 
-    class Four:
-        outputs = (torch.zeros(1, 3, 4),)
-
     confidence = np.array([[0, 0.75], [0.5, 0]], np.float32)
     coordinates = np.array([[0.5, 0.25, 0.5, 0.25], [0.25, 0.5, 0.5, 1]], np.float32)
-    boxes, classes, scores, count = _detections(confidence, coordinates, Four, (0,))  # type: ignore[arg-type]
+    boxes, classes, scores, count = detections({"confidence": confidence, "coordinates": coordinates}, 3)
     assert boxes.tolist() == [[[0.125, 0.25, 0.375, 0.75], [0, 0, 1, 0.5], [0, 0, 0, 0]]]
     assert classes.tolist() == [[1, 0, 0]]
     assert scores.tolist() == [[0.75, 0.5, 0]]
     assert count.tolist() == [2]
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_detectors_golden_files(precision: str, tmp_path: Path) -> None:
+    """They hold the picture that an app gives, and detections; the saved file finds them again, and the interpreter."""
+    sample = image(1, 3, SIZE, SIZE)
+    module = with_postprocess(make(), "nms", score_threshold=0.1, iou_threshold=0.5, max_detections=20)
+    graph = simplify(capture(module, (sample,), output_names=module.output_names))
+    if precision == "int8":
+        quantize(graph, calibrate(graph, [(sample,)], "minmax"), io="float")
+    path = write(graph, tmp_path, precision, arithmetic="float32", **PICTURE)
+    opened = open_file(path, graph)
+    meter = DetectionMeter("coreml", "interpreter", SAME)
+    found = opened.fetch(opened.runtime.run(opened.feed([sample])))
+    meter.add(Interpreter(graph).run(codes_in(graph, [sample])), found)
+    assert meter.result().expected > 3
+    assert meter.result().share == 1
+    write_golden(tmp_path / "golden", graph, path, [sample])
+    golden = json.loads((tmp_path / "golden" / "golden.json").read_text())
+    assert [(i["dtype"], i["shape"]) for i in golden["inputs"]] == [("uint8", [SIZE, SIZE, 3])]
+    assert [o["name"] for o in golden["outputs"]] == graph.output_names
+    run = _run(tmp_path / "golden" / "golden.json", path)
+    assert [(row.output, row.passed) for row in run["golden"]] == [("detections", True)]
+    assert run["latency"] is None
+
+
+def test_a_classifiers_golden_files(x: Tensor, tmp_path: Path) -> None:
+    """Labels and probabilities are the file's own outputs, and no golden ones."""
+    torch.manual_seed(0)
+    graph = simplified(nn.Sequential(nn.Conv2d(3, 3, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), x)
+    path = write(graph, tmp_path, "float32", labels=("cat", "dog", "owl"), **PICTURE)
+    results = open_runtime(path).run({"input": np.zeros((16, 16, 3), np.uint8)})
+    assert results["classLabel"] in ("cat", "dog", "owl")
+    write_golden(tmp_path / "golden", graph, path, [x])
+    run = _run(tmp_path / "golden" / "golden.json", path)
+    assert [(row.output, row.passed) for row in run["golden"]] == [(graph.output_names[0], True)]

@@ -39,7 +39,7 @@ class MilReference:
         self.description = package.model.description
         self.stages = tuple(_stage(package, model) for model in _models(package.model))
         self.program = next(stage for stage in self.stages if isinstance(stage, Program))
-        self.kernels = f"torch, {self.arithmetic}"
+        self.kernels = "torch, float16 by rounding every result" if self.computes_in_float16 else "torch, float32"
         self.version: int = package.model.specificationVersion
         self.others = tuple("nonMaximumSuppression" for stage in self.stages if not isinstance(stage, Program))
         """Stages of a pipeline that are no programs."""
@@ -57,10 +57,9 @@ class MilReference:
         self.outputs = tuple(output_info(feature, self.program) for feature in self.description.output)
 
     @property
-    def arithmetic(self) -> str:
-        """float16 where any value that is computed is."""
-        computed = {kind.dtype for step in self.program.steps if step.op != "cast" for kind in step.types}
-        return "float16 by rounding every result" if "float16" in computed else "float32"
+    def computes_in_float16(self) -> bool:
+        """Whether any value is, that is more than a copy of an input or output."""
+        return any(kind.dtype == "float16" for step in self.program.steps if step.op != "cast" for kind in step.types)
 
     def run(self, inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """One inference, by name or in the order of `self.inputs`: float32 arrays, pictures as uint8 [H, W, 3] RGB.

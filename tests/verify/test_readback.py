@@ -76,6 +76,7 @@ def shuffled(x: Tensor) -> Tensor:
     return x.reshape(1, 2, 4, 9, 11).transpose(1, 2).reshape(1, 8, 9, 11) * 0.5
 
 
+torch.manual_seed(0)
 NETS = {
     "conv2d": (nn.Conv2d(8, 5, 3, stride=2, padding=1), PICTURE),
     "conv2d of one output": (nn.Conv2d(8, 1, (1, 3)), PICTURE),
@@ -178,9 +179,9 @@ def test_a_difference_names_the_value_and_says_what_each_side_holds(kind: str, t
         file, content = next(changed for name, changed in changes.items() if name.startswith(what))
         whole = file.read_bytes()
         file.write_bytes(content)
-        ((difference,),) = (row.differences for row in agree(graph, {kind: path}))
+        (row,) = agree(graph, {kind: path})
         file.write_bytes(whole)
-        assert difference.value == value
+        difference = {d.value: d for d in row.differences}[value]  # values of one zero point may share the constant
         assert ours in difference.graph
         assert theirs in difference.file
 

@@ -53,6 +53,7 @@ def export(
     num_classes: options.NumClasses = None,
     postprocess: options.Postprocess = None,
     target: options.Target = None,
+    min_os: options.MinOs = None,
     int8: options.Int8 = False,
     weights_int8: options.WeightsInt8 = False,
     fp16: options.Fp16 = False,
@@ -79,6 +80,7 @@ def export(
     changes = given(
         targets=tuple(target) if target else None,
         precision=_precision({"int8": int8, "weights-int8": weights_int8, "float16": fp16, "float32": fp32}),
+        min_os=min_os,
         weights=weights,
         io=io,
         onnx_reduce_range=onnx_reduce_range or None,

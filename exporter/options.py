@@ -41,6 +41,9 @@ Target = Annotated[
     list[str] | None,
     _option(_PRECISION, "FORMAT", f"File format: {', '.join(NAMES)} (default: {NAMES[0]}); again for another; all."),
 ]
+MinOs = Annotated[
+    int | None, _option(_PRECISION, "N", "Oldest iOS that is to run a Core ML file: 15 to 18 (default: derived).")
+]
 Int8 = Annotated[bool, _option(_PRECISION, _FLAG, "Full integer: weights and activations in int8.", "--int8")]
 WeightsInt8 = Annotated[
     bool, _option(_PRECISION, _FLAG, "Weights in int8, arithmetic in float (Core ML).", "--weights-int8")

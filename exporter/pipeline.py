@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -54,8 +54,9 @@ class Pipeline:
     ) -> None:
         self.recipe, self.command = recipe, command
         self.stages = Stages(console)
-        self.targets: dict[str, Target] = {name: target(name) for name in recipe.targets}
-        _refuse_precision(self.targets, recipe.precision)
+        self.targets: dict[str, Target] = {name: target(name, recipe.min_os) for name in recipe.targets}
+        for to in self.targets.values():
+            to.check(recipe.precision_in(to))
         self.given_plan = read_plan(plan) if plan else None
         self.labels = read_labels(recipe)
         self.islands = {}
@@ -232,15 +233,6 @@ class Pipeline:
             "versions": versions(),
             "calibration": calibrated if self.plan is not None and self.given_plan is None else None,
         }
-
-
-def _refuse_precision(targets: Mapping[str, Target], precision: str) -> None:
-    refusing = {name: to for name, to in targets.items() if precision not in {"float", *to.precisions}}
-    if refusing:
-        raise UsageError(
-            f"{' and '.join(refusing)} cannot be written in {precision}",
-            why="; ".join(f"{name} comes in {', '.join(sorted(to.precisions))}" for name, to in refusing.items()),
-        )
 
 
 def _refuse_unsupported(chosen: Target, name: str, graph: Graph) -> None:

@@ -84,6 +84,8 @@ class Recipe(_Section):
     targets: tuple[str, ...] = ("tflite",)
     precision: Literal["float", "float32", "float16", "int8", "weights-int8"] = "float"
     """`float` is what each format ships floats in: float32 in TFLite and ONNX, float16 in Core ML."""
+    min_os: Literal[15, 16, 17, 18] | None = None
+    """The oldest iOS that is to run a Core ML file; the oldest that can where empty."""
     io: Literal["float", "int8", "uint8"] = "float"
     onnx_reduce_range: bool = False
     """Weights of 7 bits, in every format of the run: onnxruntime on x86 without VNNI saturates with more."""
@@ -131,6 +133,8 @@ class Recipe(_Section):
             raise ValueError("inputs is for your own model: those of edge-export list take one picture")
         if self.nms is not None and self.postprocess != "nms":
             raise ValueError(f"nms needs postprocess: nms (--postprocess nms), it is {self.postprocess}")
+        if self.min_os is not None and "coreml" not in self.targets:
+            raise ValueError("min_os is for Core ML: add coreml to targets (--target coreml)")
         if not self.targets:
             raise ValueError(f"targets: name at least one of {', '.join(NAMES)}, or all")
         return self

@@ -22,6 +22,10 @@ class Target(Protocol):
     floats: str
     precisions: frozenset[str]
 
+    def check(self, precision: str) -> None:
+        """Raises UsageError for a precision that cannot be had."""
+        ...
+
     def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
         """(node, reason) for each node that cannot be written."""
         ...
@@ -34,8 +38,17 @@ class Target(Protocol):
 NAMES = ("tflite", "onnx", "coreml")
 
 
-def target(name: str) -> Target:
-    """The target of that name. Raises UsageError for an unknown one, RuntimeUnavailable where its package is absent."""
+def require(name: str, precision: str, precisions: frozenset[str]) -> None:
+    """`Target.check` for a format in which every one of its precisions can always be had."""
+    if precision not in precisions:
+        raise UsageError(f"{name} cannot be written in {precision}", try_=f"one of {', '.join(sorted(precisions))}")
+
+
+def target(name: str, min_os: int | None = None) -> Target:
+    """The target of that name. `min_os` is the oldest iOS that is to run a Core ML file.
+
+    Raises UsageError for an unknown one, RuntimeUnavailable where its package is absent.
+    """
     if name == "tflite":
         from exporter.lower.tflite import TFLite
 
@@ -59,7 +72,7 @@ def target(name: str) -> Target:
                 try_='pip install "edge-export[coreml]"',
             ) from error
 
-        return CoreML()
+        return CoreML(min_os)
     raise UsageError(
         f"unknown target {name!r}",
         why=nearest(name, NAMES),

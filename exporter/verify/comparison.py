@@ -91,7 +91,7 @@ class Comparison:
                 self._seen.setdefault(meter.output, set()).update(int(code) for code in extremes)
         if self.artifact.precision == "int8" and self._seen:
             for name, expected, codes_given in self.file.integer_rows(sample, results, integers):
-                self._codes.setdefault(name, CodeMeter(name)).add(expected, codes_given)
+                self._codes.setdefault(name, CodeMeter(name, self.file.arithmetic)).add(expected, codes_given)
         if ends:
             for i, meter in self._tail.items():
                 meter.add(ends[meter.output], results[i])

@@ -36,7 +36,12 @@ class Runtime(Protocol):
 
 
 class OpenFile(Protocol):
-    """What verification asks of a file."""
+    """What verification asks of a file.
+
+    `arithmetic` is what stands between an int8 file's codes: integer, float32 or float16.
+    """
+
+    arithmetic: str
 
     @property
     def runtime(self) -> Runtime:

@@ -36,6 +36,8 @@ class OpenONNX:
     sound on every host.
     """
 
+    arithmetic = "float32"
+
     def __init__(self, path: Path, graph: Graph) -> None:
         self._path, self._graph = path, graph
         self._model = load_model(path)

@@ -37,8 +37,8 @@ class SnrMeter:
 class CodeMeter:
     """int8 codes of one output against the integer interpreter's."""
 
-    def __init__(self, output: str) -> None:
-        self.output = output
+    def __init__(self, output: str, arithmetic: str = "integer") -> None:
+        self.output, self.arithmetic = output, arithmetic
         self.equal = self.count = self.max_lsb = 0
 
     def add(self, reference: Tensor, result: Tensor) -> None:
@@ -54,6 +54,7 @@ class CodeMeter:
         """The figures."""
         return Codes(
             output=self.output,
+            arithmetic=self.arithmetic,
             equal=self.equal / self.count,
             max_lsb=self.max_lsb,
             count=self.count,

@@ -28,6 +28,8 @@ class Codes(_Row):
     """One output's int8 codes against the integer interpreter's: share equal, largest difference in LSB, count."""
 
     output: str
+    arithmetic: str
+    """In which the file computed: integer, float32 or float16."""
     equal: float
     max_lsb: int
     count: int

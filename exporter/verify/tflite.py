@@ -49,6 +49,8 @@ class Storage:
 class OpenTFLite:
     """A .tflite file on LiteRT, beside its graph."""
 
+    arithmetic = "integer"
+
     def __init__(self, path: Path, graph: Graph) -> None:
         self.runtime = self.shipped = LiteRT(path)
         self.storage = Storage(graph)

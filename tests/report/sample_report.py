@@ -76,6 +76,7 @@ def efficientdet() -> Report:
         integer_parity=tuple(
             Codes(
                 output=name,
+                arithmetic="integer",
                 equal=1.0 if i % 2 else 0.999871,
                 max_lsb=1 - i % 2,
                 count=16 * 810 * (i + 1),

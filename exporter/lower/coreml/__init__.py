@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from exporter.errors import UsageError
 from exporter.ir.graph import Graph, Node
+from exporter.lower import require
 from exporter.lower.coreml import detection
 from exporter.lower.coreml import spellings as spellings
 from exporter.lower.coreml.description import takes_picture
@@ -76,6 +77,11 @@ class CoreML:
             elif node.op.name == "detection_postprocess" and (reason := detection.refusal(graph, node)):
                 refused.append((node, reason))
         return refused
+
+    def check(self, precision: str) -> None:
+        """Raises UsageError for another than `precisions`, or one that came later than `min_os`."""
+        require("coreml", precision, self.precisions)
+        self.opset(precision)
 
     def opset(self, precision: str) -> int:
         """The iOS that the file is written for. Raises UsageError where `min_os` is older than the precision."""

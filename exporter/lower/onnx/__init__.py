@@ -6,6 +6,7 @@ from pathlib import Path
 
 from exporter.errors import UsageError
 from exporter.ir.graph import Graph, Node
+from exporter.lower import require
 from exporter.lower.facts import Facts
 from exporter.lower.onnx import detection as detection
 from exporter.lower.onnx import fixed_point as fixed_point
@@ -20,6 +21,10 @@ class ONNX:
     floats = "float32"
     precisions = frozenset({"float32", "float16", "int8"})
     ops = frozenset(SPELLINGS)
+
+    def check(self, precision: str) -> None:
+        """Raises UsageError for another than `precisions`."""
+        require("onnx", precision, self.precisions)
 
     def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
         """(node, reason) for each node without spelling. Raises UsageError for a name that ONNX cannot give twice."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from exporter.ir.graph import Graph, Node
+from exporter.lower import require
 from exporter.lower.facts import Facts
 from exporter.lower.tflite import channels as channels
 from exporter.lower.tflite import detection as detection
@@ -23,6 +24,10 @@ class TFLite:
     suffix = ".tflite"
     floats = "float32"
     precisions = frozenset({"float32", "float16", "int8"})
+
+    def check(self, precision: str) -> None:
+        """Raises UsageError for another than `precisions`."""
+        require("tflite", precision, self.precisions)
 
     def unsupported(self, graph: Graph) -> list[tuple[Node, str]]:
         """(node, reason) for each node that has no spelling."""

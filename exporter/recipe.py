@@ -127,6 +127,8 @@ class Recipe(_Section):
             raise ValueError(
                 "onnx_reduce_range is for int8 in onnxruntime alone (--int8 --target onnx): it costs accuracy"
             )
+        if self.io != "float" and self.targets == ("coreml",):
+            raise ValueError(f"io: {self.io} is for TFLite and ONNX: Core ML is float outside (--io float)")
         if self.num_classes is not None and ":" in self.model:
             raise ValueError("num_classes is for models of edge-export list: your own function sets its classes")
         if self.inputs and ":" not in self.model:

@@ -33,7 +33,7 @@ def describe(run: Pipeline) -> Report:
         model=recipe.model,
         title=recipe.title,
         precision=recipe.precision,
-        io=recipe.io if recipe.io == "float" or not run.graph.tail() else f"{recipe.io} in, float out",
+        io=_io(run),
         targets=recipe.targets,
         weights=inputs.weights,
         random_weights=inputs.random_weights,
@@ -48,6 +48,15 @@ def describe(run: Pipeline) -> Report:
         processor=processor(),
         command=run.command,
     )
+
+
+def _io(run: Pipeline) -> str:
+    """What crosses the files' borders. Core ML has no integers there, and no float tail has."""
+    io = run.recipe.io
+    if io == "float":
+        return io
+    told = f"{io} in, float out" if run.graph.tail() else io
+    return f"{told}; float in Core ML" if "coreml" in run.recipe.targets else told
 
 
 def multiply_accumulates(graph: Graph) -> int:

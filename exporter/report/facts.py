@@ -70,7 +70,7 @@ def shipped(found: Measurements, several: bool = False) -> tuple[Fact, ...]:
     ]
     if file.precision == "int8":
         end = "heads" if file.tail_ops else "output"
-        place = "around them" if target == "onnx" else "at the border"
+        place = "at the border" if target == "tflite" else "around them"
         facts.append(
             Fact(
                 "integer",

@@ -286,6 +286,43 @@ def test_all_is_every_target_and_a_format_counts_once(desk):
         assert sorted(done.json["targets"]) == sorted(NAMES)
 
 
+def test_every_target_in_int8_holds_and_gives_the_same(desk):
+    done = edge_export(*INT8, "--target", "all", "--out", "all", cwd=desk)
+    assert done.code == 0, done.err
+    report = json.loads((desk / "all" / "report.json").read_text())["verification"]
+    assert [row["file"] for row in report["agreement"] if not row["differences"]] == list(NAMES)
+    for target in report["targets"]:
+        assert max(row["max_lsb"] for row in target["integer_parity"]) <= 1
+    assert "reference executor (not Core ML)" in done.out
+    checked = edge_export("verify", "all", "--json", cwd=desk).json
+    assert checked["passed"] is True
+    golden = {target["target"]: [row["output"] for row in target["golden"]] for target in checked["targets"]}
+    assert golden == dict.fromkeys(NAMES, ["output"])
+    latency = {target["target"]: target["latency"] is not None for target in checked["targets"]}
+    assert latency == {"tflite": True, "onnx": True, "coreml": sys.platform == "darwin"}
+    picture = json.loads((desk / "all" / "golden" / "coreml" / "golden.json").read_text())["inputs"]
+    assert [(entry["dtype"], entry["shape"]) for entry in picture] == [("uint8", [64, 64, 3])]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--target", "coreml", "--int8", "--min-os", "16"), ["int8 needs iOS 17", "--min-os 17"]),
+        (("--target", "coreml", "--weights-int8", "--min-os", "15"), ["weights-int8 needs iOS 16"]),
+        (("--target", "onnx", "--min-os", "17"), ["min_os is for Core ML"]),
+        (("--target", "coreml", "--min-os", "12"), ["min_os"]),
+        (("--target", "tflite", "--weights-int8"), ["tflite cannot be written in weights-int8"]),
+        (("--target", "coreml", "--int8", "--io", "int8"), ["--io float"]),
+    ],
+    ids=["int8", "weights", "no-coreml", "unknown", "tflite", "io"],
+)
+def test_what_an_ios_cannot_run_is_refused_before_work_starts(desk, arguments, said):
+    done = edge_export("net:make", "--size", 64, *arguments, cwd=desk)
+    refused(done, 2, *said)
+    assert "calibration" not in done.out
+    assert names(desk) == {"net.py"}
+
+
 def test_a_gate_names_the_target_that_failed_it(desk):
     (desk / "r.yaml").write_text(
         "model: net:make\npreprocess: {size: [64, 64]}\ntargets: [tflite, onnx]\ngates: {float_snr: 300}\n"

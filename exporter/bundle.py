@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from exporter.errors import DataError, UsageError
 from exporter.ir.graph import Graph
 from exporter.verify.codes import output_params
 from exporter.verify.detections import SAME, detection_outputs
-from exporter.verify.files import open_file
+from exporter.verify.files import OpenFile
 
 MANIFEST = "manifest.json"
 EXECUTOR_NOTE = "the outputs are the reference executor's, not Core ML's, whose roundings differ: tolerances are wide"
@@ -67,10 +68,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_golden(folder: Path, graph: Graph, file: Path, sample: Any) -> None:
+def write_golden(folder: Path, graph: Graph, opened: OpenFile, sample: Sequence[Tensor]) -> None:
     """One input and the outputs that the runtime gave for it, raw little-endian, for the app's tests on the phone."""
     folder.mkdir(parents=True)
-    opened = open_file(file, graph)
     runtime, arrays = opened.runtime, opened.given(sample)
     found = runtime.run(arrays)
     detected = [graph.output_names[i] for i in detection_outputs(graph)]
@@ -78,7 +78,7 @@ def write_golden(folder: Path, graph: Graph, file: Path, sample: Any) -> None:
     if detected:
         fetched = dict(zip(graph.output_names, (tensor.numpy() for tensor in opened.fetch(found)), strict=True))
         results |= dict(zip(detected, _without_leftovers([fetched[name] for name in detected]), strict=True))
-    executor = file.suffix == ".mlpackage" and opened.shipped is None
+    executor = opened.shipped is None
 
     def tolerance(array: np.ndarray, index: int) -> float:
         widest = EXECUTOR_SHARE * float(np.abs(array).max(initial=0.0))

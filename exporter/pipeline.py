@@ -36,6 +36,11 @@ from exporter.verify.results import Report, Verification
 from exporter.verify.target import TargetFiles
 from exporter.verify.verify import verify
 
+FURTHER_SAMPLES = 1
+"""Held-out samples on which the second target and those behind it run: they hold the same integers, read back, and
+every op of theirs is compared by itself.
+"""
+
 
 class Pipeline:
     """One run of a recipe. Each stage is a method and leaves its result in an attribute."""
@@ -163,11 +168,13 @@ class Pipeline:
                     note=self.inputs.held_out_note,
                     islands=self.islands,
                     warnings=self.warnings,
+                    further=FURTHER_SAMPLES,
                     progress=self.stages.advance,
                 )
             sample = next(held_out.feeds())
-            for name, file in self.files.items():
-                bundle.write_golden(self.folder / "golden" / name, self.lowered, file, sample)
+            for files in written:
+                place = self.folder / "golden" / files.target
+                bundle.write_golden(place, self.lowered, files.artifacts[0].opened, sample)
 
     def report(self) -> None:
         """Measurements -> report.md, report.html, report.json."""

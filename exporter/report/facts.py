@@ -40,7 +40,9 @@ def head(report: Report) -> tuple[Fact, ...]:
     elif report.precision == "int8":
         facts.append(Fact("calibrated", "not in this run: its plan was given"))
     if found:
-        facts.append(Fact("verified on", found.samples_note or plural(found.samples, "sample")))
+        fewer = [f"{each.target} on the first {each.samples}" for each in found.targets if each.samples < found.samples]
+        told = found.samples_note or plural(found.samples, "sample")
+        facts.append(Fact("verified on", "; ".join([told, *fewer])))
     return tuple(facts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from exporter.build.postprocess import Decoded
 from exporter.ir.graph import Graph
 from exporter.verify.codes import codes, output_params, reals
 from exporter.verify.detections import SAME, SIMILAR, DetectionMeter, detection_outputs
-from exporter.verify.files import open_file
+from exporter.verify.files import OpenFile, open_file
 from exporter.verify.parity import CodeMeter, SnrMeter
 from exporter.verify.results import Codes, Matched, Snr
 
@@ -29,6 +30,11 @@ class Artifact:
     graph: Graph
     precision: str
     shipped: bool = True
+
+    @cached_property
+    def opened(self) -> OpenFile:
+        """The file on its runtime, opened once."""
+        return open_file(self.path, self.graph)
 
 
 @torch.no_grad()
@@ -53,7 +59,7 @@ class Comparison:
 
     def __init__(self, artifact: Artifact) -> None:
         self.artifact, self.graph = artifact, artifact.graph
-        self.file = open_file(artifact.path, artifact.graph)
+        self.file = artifact.opened
         self._params = output_params(self.graph)
         self._detected = detection_outputs(self.graph)
         names, behind = self.graph.output_names, self.graph.tail()

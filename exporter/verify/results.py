@@ -207,6 +207,7 @@ class Measurements(_Row):
     """What was measured on the files of one target."""
 
     target: str
+    samples: int = 0
     runtime: str = ""
     float_parity: tuple[Snr, ...] = ()
     """The float file against PyTorch; a float16 one with a float tail up to the heads too."""

@@ -40,7 +40,7 @@ class TargetRun:
     """The comparisons of one target."""
 
     def __init__(self, files: TargetFiles) -> None:
-        self.target = files.target
+        self.target, self.samples = files.target, 0
         self._comparisons = [Comparison(artifact) for artifact in files.artifacts]
         self.shipped = self._comparisons[0]
         self._heads = Comparison(files.body) if files.body else None
@@ -51,6 +51,7 @@ class TargetRun:
 
         Returns the codes of the outputs, or of the heads where there are any; none of a float file.
         """
+        self.samples += 1
         ends: dict[str, Tensor] = {}
         given: list[Tensor] = []
         if self._heads and self._behind:
@@ -73,6 +74,7 @@ class TargetRun:
         timed = [(a, c.file.shipped, feed) for c, a, feed in each]
         return Measurements(
             target=self.target,
+            samples=self.samples,
             runtime=f"{runtime.runtime} ({runtime.kernels})",
             float_parity=tuple(row for c in floats for row in c.against_pytorch()),
             integer_parity=tuple(row for c in int8 for row in c.against_integers()),

@@ -30,6 +30,7 @@ def verify(
     note: str = "",
     islands: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
+    further: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Verification:
     """Run every file of every target on every sample and compare with eager PyTorch; int8 ones with the integer
@@ -37,6 +38,7 @@ def verify(
 
     `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors. A float tail is held
     against the interpreter's from the file's own heads. `warnings` of earlier stages come first in the result's.
+    Targets behind the first run on the first `further` samples (None: all).
     """
     runs = [TargetRun(files) for files in targets]
     quantised = targets[0].quantised
@@ -46,7 +48,8 @@ def verify(
     for done, sample in enumerate(samples, 1):
         reference, heads = reference_outputs(module, sample)
         seen = integers.run(sample) if integers else {}
-        given = {run.target: run.add(sample, reference, heads, seen) for run in runs}
+        now = runs if further is None or done <= further else runs[:1]
+        given = {run.target: run.add(sample, reference, heads, seen) for run in now}
         if integers:
             distances.add({**given, "interpreter": integers.outputs(seen)})
         progress(done)

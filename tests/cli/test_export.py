@@ -263,6 +263,8 @@ def test_two_targets_share_one_run(desk, shelf):
     report = json.loads((desk / "both" / "report.json").read_text())
     found = {target["target"]: target for target in report["verification"]["targets"]}
     assert list(found) == report["targets"] == ["tflite", "onnx"]
+    assert [target["samples"] for target in found.values()] == [report["verification"]["samples"], 1]
+    assert "onnx on the first 1" in done.out
     assert [row["max_lsb"] for row in found["tflite"]["integer_parity"]] == [0]
     assert max(row["max_lsb"] for row in found["onnx"]["integer_parity"]) <= 1
     assert {row["file"] for row in report["verification"]["agreement"] if not row["differences"]} == {"tflite", "onnx"}

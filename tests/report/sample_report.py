@@ -65,6 +65,7 @@ def efficientdet() -> Report:
     )
     found = Measurements(
         target="tflite",
+        samples=16,
         runtime="ai-edge-litert 2.3.0 (xnnpack)",
         float_parity=(
             *(

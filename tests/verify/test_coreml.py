@@ -236,7 +236,7 @@ def test_a_detectors_golden_files(precision: str, tmp_path: Path) -> None:
     meter.add(Interpreter(graph).run(codes_in(graph, [sample])), found)
     assert meter.result().expected > 3
     assert meter.result().share == 1
-    write_golden(tmp_path / "golden", graph, path, [sample])
+    write_golden(tmp_path / "golden", graph, opened, [sample])
     golden = json.loads((tmp_path / "golden" / "golden.json").read_text())
     assert [(i["dtype"], i["shape"]) for i in golden["inputs"]] == [("uint8", [SIZE, SIZE, 3])]
     assert [o["name"] for o in golden["outputs"]] == graph.output_names
@@ -252,6 +252,6 @@ def test_a_classifiers_golden_files(x: Tensor, tmp_path: Path) -> None:
     path = write(graph, tmp_path, "float32", labels=("cat", "dog", "owl"), **PICTURE)
     results = open_runtime(path).run({"input": np.zeros((16, 16, 3), np.uint8)})
     assert results["classLabel"] in ("cat", "dog", "owl")
-    write_golden(tmp_path / "golden", graph, path, [x])
+    write_golden(tmp_path / "golden", graph, open_file(path, graph), [x])
     run = _run(tmp_path / "golden" / "golden.json", path)
     assert [(row.output, row.passed) for row in run["golden"]] == [(graph.output_names[0], True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +15,13 @@ from torch import Tensor
 
 from exporter.errors import DataError
 from exporter.ir.graph import Graph, Value
+from exporter.ir.run import Interpreter
 from exporter.ir.tail import border_names
 from exporter.lower.coreml.detector import CONFIDENCE, COORDINATES
 from exporter.lower.coreml.names import names, normalised
 from exporter.verify.codes import CodesRow
 from exporter.verify.detections import detection_outputs
+from exporter.verify.parity import SnrMeter
 from exporter.verify.results import FileFacts, FloatOp
 from exporter.verify.runtimes.coreml import CoreMLRuntime
 from exporter.verify.runtimes.mil_reference import NAME, MilReference
@@ -27,6 +30,8 @@ from exporter.verify.runtimes.mil_reference.program import Step
 PAIRS = frozenset({"quantize", "dequantize"})
 BESIDE = PAIRS | {"cast", "identity"}
 """Ops that do not compute."""
+COARSE = 50.0
+"""dB: what float16 may be expected to leave of an output."""
 SYSTEMS = {6: "iOS 15, macOS 12", 7: "iOS 16, macOS 13", 8: "iOS 17, macOS 14", 9: "iOS 18, macOS 15"}
 """Specification version -> the first systems that load it (coremltools/__init__.py)."""
 
@@ -79,8 +84,7 @@ class OpenCoreML:
         forced = {self._names[node.output.name]: integers[node.output.name].numpy() for node in quantised}
         if lost := [name for name in forced if name not in self.reference.program.types]:
             raise DataError(f"{self._path.name} has no value {lost[0]}", why="it was written from another graph")
-        feed = dict(zip((i.name for i in self.reference.inputs), (t.numpy() for t in sample), strict=True))
-        got = self.reference.run_forced(feed, forced)
+        got = self.reference.run_forced(self._as_floats(sample), forced)
         kinds = Counter(node.op.name for node in quantised)
         for node in quantised:
             codes = torch.from_numpy(got[self._names[node.output.name]])
@@ -110,18 +114,47 @@ class OpenCoreML:
         )
 
     def warnings(self, sample: Sequence[Tensor]) -> list[str]:
-        """That Core ML did not run, where it did not; and where int8 pays."""
-        speed = (
-            "Core ML multiplies int8 by int8 on the Neural Engine of A17 Pro, M4 and later; elsewhere the codes are "
-            "widened to float16, which saves memory and may cost time"
+        """Where int8 pays, or what float16 costs; and that Core ML did not run, where it did not."""
+        told = []
+        if any(value.quant is not None for value in self._graph.values()):
+            told.append(
+                "Core ML multiplies int8 by int8 on the Neural Engine of A17 Pro, M4 and later; elsewhere the codes "
+                "are widened to float16, which saves memory and may cost time"
+            )
+        elif self.arithmetic == "float16" and not self._detected:
+            told += self._lost(sample)
+        if self.shipped is None:
+            told.append(
+                f"{self._path.name} was run by the {NAME}: it proves what the file says, not how Apple's kernels "
+                "round. On a Mac the same command runs Core ML"
+            )
+        return told
+
+    def _lost(self, sample: Sequence[Tensor]) -> list[str]:
+        """Where float16 leaves an output under `COARSE`: the op that loses most by itself, on float32's operands rounded."""
+        seen: dict[str, Tensor] = {}
+        expected = Interpreter(self._graph).run(sample, lambda value, tensor: seen.update({value.name: tensor}))
+        results = self.fetch(self.reference.run(self._as_floats(sample)))
+        outputs = zip(self._graph.output_names, expected, results, strict=True)
+        found = {name: _snr(ours, theirs) for name, ours, theirs in outputs}
+        worst = min(found, key=found.__getitem__)
+        if found[worst] >= COARSE:
+            return []
+        known = self.reference.program.types
+        nodes = {self._names[n.outputs[0].name]: n for n in self._graph.nodes}
+        values = {name: seen[n.outputs[0].name] for name, n in nodes.items() if name in known}
+        got = self.reference.run_forced(self._as_floats(sample), {name: v.numpy() for name, v in values.items()})
+        own = {name: _snr(exact, torch.from_numpy(got[name])) for name, exact in values.items()}
+        name = min(own, key=own.__getitem__)
+        said = (
+            f"output {worst} keeps {found[worst]:.1f} dB in float16. Most is lost in {nodes[name].op.name} "
+            f"{nodes[name].source}: {own[name]:.1f} dB by itself. --fp32 keeps what float32 has"
         )
-        if self.shipped is not None:
-            return [speed]
-        run = (
-            f"{self._path.name} was run by the {NAME}: it proves what the file says, not how Apple's kernels round. "
-            "On a Mac the same command runs Core ML"
-        )
-        return [speed, run]
+        return [said]
+
+    def _as_floats(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
+        """The sample for the reference executor, behind the file's own normalisation."""
+        return dict(zip((i.name for i in self.reference.inputs), (t.numpy() for t in sample), strict=True))
 
     # --- what the file's ops work for --------------------------------------------------------------------------------
     def _floats(self, working: Sequence[Step], islands: Mapping[str, str]) -> list[FloatOp]:
@@ -180,6 +213,14 @@ class OpenCoreML:
         program = self.reference.program
         flat = np.full(program.inputs[value.name].shape or (), level)
         return program.value(start, {value.name: flat})
+
+
+def _snr(expected: Tensor, result: Tensor) -> float:
+    """dB; infinite where equal."""
+    meter = SnrMeter("")
+    meter.add(expected, result.float())
+    pooled = meter.result().pooled
+    return math.inf if pooled is None else pooled
 
 
 def open_runtime(path: Path, *, sound: bool = False) -> CoreMLRuntime | MilReference:

@@ -78,7 +78,7 @@ class OpenFile(Protocol):
         ...
 
     def warnings(self, sample: Sequence[Tensor]) -> list[str]:
-        """What users of an int8 file must know about this runtime on this host."""
+        """What users of the file must know about this runtime on this host."""
         ...
 
 

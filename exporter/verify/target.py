@@ -90,9 +90,8 @@ class TargetRun:
         return [text for c in self._int8() for text in c.dead()]
 
     def warnings(self, sample: Tensors) -> list[str]:
-        """What users of the int8 file must know of this runtime on this host."""
-        int8 = self._int8()
-        return int8[0].file.warnings(sample) if int8 else []
+        """What users of the shipped file must know of this runtime on this host; of its body, where it has a tail."""
+        return self._measured()[0].file.warnings(sample)
 
     def _measured(self) -> list[Comparison]:
         return [*([self._heads] if self._heads else []), *self._comparisons]

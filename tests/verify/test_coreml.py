@@ -209,6 +209,18 @@ def test_warnings_say_what_ran(graphs: tuple[nn.Module, Graph, Graph], x: Tensor
     assert open_runtime(path).runtime == NAME
 
 
+def test_where_float16_loses_most_is_named(x: Tensor, tmp_path: Path) -> None:
+    """x + 1000 keeps x to a half in float16, which shows where 1000 is subtracted again."""
+    graph = simplified(Function(lambda x: (x.tanh() + 1000).relu() - 1000), x)
+    told = open_file(write(graph, tmp_path, "float16"), graph).warnings([x])
+    (said,) = (text for text in told if "Most is lost in" in text)
+    assert "Most is lost in sub" in said
+    assert "parity.py" in said, "the line that called it"
+    fine = simplified(Function(lambda x: x.tanh() * 3), x)
+    told = open_file(write(fine, tmp_path, "float16"), fine).warnings([x])
+    assert not any("Most is lost in" in text for text in told)
+
+
 def test_detections_are_those_of_the_lists() -> None:
     """Centre x, centre y, width, height become y0, x0, y1, x1; what the pipeline leaves out is zero."""
 

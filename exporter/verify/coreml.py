@@ -131,7 +131,7 @@ class OpenCoreML:
         return told
 
     def _lost(self, sample: Sequence[Tensor]) -> list[str]:
-        """Where float16 leaves an output under `COARSE`: the op that loses most by itself, on float32's operands rounded."""
+        """Where float16 leaves an output under `COARSE`: the op that loses most by itself, on rounded operands."""
         seen: dict[str, Tensor] = {}
         expected = Interpreter(self._graph).run(sample, lambda value, tensor: seen.update({value.name: tensor}))
         results = self.fetch(self.reference.run(self._as_floats(sample)))

@@ -1,4 +1,4 @@
-"""ONNX of one model of each family, at its own size, on 8 photographs that calibration has not seen.
+"""`--onnx-reduce-range` on one model of each family, at its own size, on photographs that calibration has not seen.
 
 Weights are the offline default: seeded random, BatchNorm refitted on the pictures. Calibrated on 8 pictures, to stay
 quick. The figures are about arithmetic. One export serves all tests of a model.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -25,21 +24,15 @@ from exporter.quantize.data import default_samples_dir, load_samples
 from exporter.recipe import load_recipe
 from exporter.verify.comparison import reference_outputs
 from exporter.verify.files import open_file
-from exporter.verify.onnx import OpenONNX
-from exporter.verify.parity import CodeMeter, SnrMeter
+from exporter.verify.parity import SnrMeter
 from exporter.verify.runtimes.onnxruntime import OnnxRuntime
-from exporter.verify.verify import Integers
 
 pytestmark = pytest.mark.slow
 
 MODELS = ["efficientdet_d0", "fasternet_t0", "litehrnet_18_coco", "cspresnext50"]
-CALIBRATED, PHOTOS = 8, 8
-FLOAT_SNR = 110.0
-"""dB, least of any output of the float32 file against PyTorch."""
-EQUAL = 0.999
-"""Share of codes that are the integer interpreter's, of each kind of op on the interpreter's operands."""
-BESIDE_TFLITE = 0.5
-"""dB that the int8 file may be farther from PyTorch than TFLite's, on any output."""
+CALIBRATED, PHOTOS = 8, 4
+APART = 0.5
+"""dB between what the optimiser leaves of any output and what it is without."""
 
 
 @dataclass
@@ -52,11 +45,6 @@ class Exported:
     photos: list[tuple[Tensor, ...]]
     expected: list[list[Tensor]]
     folder: Path
-
-    @cached_property
-    def int8(self) -> Graph:
-        """With 8-bit weights."""
-        return self.quantised(reduce_range=False)
 
     def quantised(self, *, reduce_range: bool) -> Graph:
         """The int8 graph."""
@@ -99,32 +87,6 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Exported(request.param, pipeline.graph, list(inputs.calibration.feeds()), photos, expected, folder)
 
 
-def test_the_float32_file_equals_pytorch_on_every_output(exported: Exported) -> None:
-    path = exported.write(exported.graph, "float32", "onnx")
-    found = exported.snr(exported.graph, exported.run(path, exported.graph))
-    assert {name: snr for name, snr in found.items() if snr < FLOAT_SNR} == {}
-
-
-def test_every_kind_of_op_gives_the_interpreters_codes(exported: Exported) -> None:
-    path = exported.write(exported.int8, "int8", "onnx")
-    opened, meters = OpenONNX(path, exported.int8), {}
-    for photo in exported.photos[:2]:
-        for name, ours, theirs in opened.integer_rows(photo, [], Integers(exported.int8).run(photo)):
-            meters.setdefault(name, CodeMeter(name)).add(ours, theirs)
-    rows = [meter.result() for meter in meters.values()]
-    assert rows
-    assert {row.output: row.equal for row in rows if row.equal < EQUAL} == {}
-    assert max(row.max_lsb for row in rows) <= 1
-
-
-def test_a_free_run_is_as_near_to_pytorch_as_tflites(exported: Exported) -> None:
-    graph = exported.int8
-    ours, theirs = (
-        exported.snr(graph, exported.run(exported.write(graph, "int8", to), graph)) for to in ("onnx", "tflite")
-    )
-    assert {name: (ours[name], theirs[name]) for name in ours if ours[name] < theirs[name] - BESIDE_TFLITE} == {}
-
-
 def test_the_optimiser_is_sound_with_reduced_weights(exported: Exported) -> None:
     """On any host, VNNI or not: as near to PyTorch as without the optimiser."""
     graph = exported.quantised(reduce_range=True)
@@ -133,6 +95,4 @@ def test_the_optimiser_is_sound_with_reduced_weights(exported: Exported) -> None
     feeds = ([x.numpy() for x in photo] for photo in exported.photos)
     shipped = exported.snr(graph, ([torch.from_numpy(y) for y in fast.run(feed).values()] for feed in feeds))
     sound = exported.snr(graph, exported.run(path, graph))
-    assert {
-        name: (shipped[name], sound[name]) for name in sound if abs(shipped[name] - sound[name]) > BESIDE_TFLITE
-    } == {}
+    assert {name: (shipped[name], sound[name]) for name in sound if abs(shipped[name] - sound[name]) > APART} == {}

@@ -24,7 +24,7 @@ from exporter.verify.agreement import agree
 from exporter.verify.runtimes.mil_reference import MilReference
 
 FLOAT32_SNR, FLOAT16_SNR = 115.0, 50.0
-"""dB against PyTorch: about the noise of each arithmetic over one or two ops."""
+"""dB against PyTorch: about the noise of each arithmetic over a few ops."""
 
 
 def run_coreml(graph: Graph, inputs: Sequence[Tensor], arithmetic: str = "float32") -> list[Tensor]:
@@ -49,7 +49,12 @@ def check_coreml(
     assert worst >= min(least, FLOAT32_SNR), f"SNR {worst:.1f} dB in Core ML"
     for result, *references in zip(run_coreml(graph, inputs, "float16"), expected, halved, strict=True):
         best = max(snr(result, reference) for reference in references)
-        assert best >= min(least, FLOAT16_SNR), f"SNR {best:.1f} dB in Core ML float16"
+        assert best >= min(least, _float16_snr(len(graph.nodes))), f"SNR {best:.1f} dB in Core ML float16"
+
+
+def _float16_snr(ops: int) -> float:
+    """What the roundings of so many ops may leave: they are independent, so their noise adds up. 50 dB up to ten."""
+    return min(FLOAT16_SNR, FLOAT16_SNR + 10 - 10 * math.log10(ops))
 
 
 def refused(graph: Graph) -> bool:

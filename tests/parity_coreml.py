@@ -54,7 +54,7 @@ def check_coreml(
 
 def _float16_snr(ops: int) -> float:
     """What the roundings of so many ops may leave: they are independent, so their noise adds up. 50 dB up to ten."""
-    return min(FLOAT16_SNR, FLOAT16_SNR + 10 - 10 * math.log10(ops))
+    return FLOAT16_SNR - 10 * math.log10(max(ops / 10, 1))
 
 
 def refused(graph: Graph) -> bool:

@@ -50,7 +50,7 @@ class Emitter(Block):
         std: Sequence[float] = (),
     ) -> None:
         self._names = names(graph)
-        super().__init__(weights, {*self._names.values(), *graph.output_names})
+        super().__init__(weights, {*self._names.values(), *graph.output_names, *(v.name for v in graph.inputs)})
         self.graph, self.min_os, self.arithmetic, self.weights_int8 = graph, min_os, arithmetic, weights_int8
         self.float = arithmetic
         """The float type of the node that is being written."""

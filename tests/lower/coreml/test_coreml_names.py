@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from coreml_files import load, specification, written
-from parity import image, simplified
+from parity import check_int8, image, simplified
 from torch import nn
 
 from exporter.errors import UsageError
@@ -87,3 +87,15 @@ def test_one_name_for_an_input_and_an_output_is_refused():
 def test_a_number_without_a_dimension_is_refused():
     with pytest.raises(UsageError, match="without a dimension"):
         CoreML().unsupported(simplified(torch.mean, image(1, 3)))
+
+
+class Doubled(nn.Module):
+    """An input called like a parameter of MIL's `quantize`."""
+
+    def forward(self, scale):
+        return torch.relu(scale) * 2
+
+
+def test_an_int8_input_may_be_called_like_a_parameter():
+    """The program holds its codes under another name, but the float input keeps its own."""
+    check_int8(Doubled(), image(1, 3))

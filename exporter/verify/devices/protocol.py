@@ -1,0 +1,50 @@
+"""What a device must answer."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended on a device."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Workspace(Protocol):
+    """A fresh folder on a device. Every method raises RuntimeUnavailable when the device is gone or full."""
+
+    def push(self, source: Path) -> None:
+        """Copy a file into the folder, under its own name."""
+        ...
+
+    def python(self, script: str, *arguments: str, counted: bool = False) -> Completed:
+        """Run a script of the folder with the device's Python, in the folder, to its end; any exit code is returned.
+
+        `counted`: under the counting plugin, on emulated devices alone.
+        """
+        ...
+
+    def pull(self, name: str, place: Path) -> None:
+        """Copy a file of the folder to a local folder. Raises RuntimeUnavailable where there is none."""
+        ...
+
+
+class Device(Protocol):
+    """A place where files are run. `name` is as the user wrote it."""
+
+    name: str
+    emulator: str
+    """What emulates its processor, with version; empty for real ones, and where only the runner can tell."""
+    can_count: bool
+    """Whether instructions and bytes can be counted."""
+
+    def workspace(self) -> AbstractContextManager[Workspace]:
+        """A folder that is gone from the device when the block ends, however it ends."""
+        ...

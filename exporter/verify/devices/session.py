@@ -1,0 +1,144 @@
+"""One job on one device: what is pushed, what comes back."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter.errors import RuntimeUnavailable, UnsupportedError
+from exporter.verify.devices import runner
+from exporter.verify.devices.facts import DeviceFacts, EmulatedDevice, Latency, RealDevice
+from exporter.verify.devices.protocol import Completed, Device, Workspace
+from exporter.verify.runtimes.timing import processor
+
+RUNNER, JOB, RESULT = Path(runner.__file__), "job.json", "result.json"
+WARMUPS = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """A model file, and arrays by input name for each sample, as the file takes them.
+
+    `runs` inferences are timed on real devices, after warm-ups. `optimise` is of onnxruntime's graph optimiser.
+    """
+
+    model: Path
+    feeds: Sequence[Mapping[str, np.ndarray]]
+    threads: int = 1
+    runs: int = 0
+    optimise: bool = True
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a device gave: every sample's outputs by name, and the time of one inference on a real device."""
+
+    device: DeviceFacts
+    runtime: str
+    kernels: str
+    outputs: list[dict[str, np.ndarray]]
+    latency: Latency | None = None
+
+
+def run_job(device: Device, job: Job) -> Ran:
+    """Push, run, pull. Raises RuntimeUnavailable for a device or runtime that is absent or goes away, UnsupportedError
+    for a file that the runtime there refuses.
+    """
+    with device.workspace() as there, tempfile.TemporaryDirectory() as scratch:
+        result = run_there(device, there, job, Path(scratch))
+        outputs = [
+            {
+                name: _pulled(there, f"output_{number}_{index}.npy", Path(scratch))
+                for index, name in enumerate(result["outputs"])
+            }
+            for number in range(len(job.feeds))
+        ]
+    facts = device_facts(device, result["facts"])
+    return Ran(facts, result["runtime"], result["kernels"], outputs, _latency(facts, job.threads, result))
+
+
+def run_there(device: Device, there: Workspace, job: Job, scratch: Path, *, counted: bool = False) -> dict[str, Any]:
+    """Push the job and run it: the content of result.json. `counted`: one more inference between the plugin's marks."""
+    feeds = []
+    for number, feed in enumerate(job.feeds):
+        files = {name: f"input_{number}_{index}.npy" for index, name in enumerate(feed)}
+        for name, array in feed.items():
+            np.save(scratch / files[name], array)
+            there.push(scratch / files[name])
+        feeds.append(files)
+    content = {
+        "model": job.model.name,
+        "feeds": feeds,
+        "threads": job.threads,
+        "optimise": job.optimise,
+        "warmups": WARMUPS if job.runs else 0,
+        "runs": 0 if device.emulator else job.runs,
+        "count": counted,
+    }
+    (scratch / JOB).write_text(json.dumps(content))
+    for path in (job.model, RUNNER, scratch / JOB):
+        there.push(path)
+    done = there.python(RUNNER.name, JOB, counted=counted)
+    if done.code not in (0, runner.ABSENT, runner.FAILED):
+        raise _crashed(device, done)
+    there.pull(RESULT, scratch)
+    result: dict[str, Any] = json.loads((scratch / RESULT).read_text())
+    if done.code == runner.ABSENT:
+        raise RuntimeUnavailable(
+            f"{device.name} has no runtime for {job.model.name}",
+            why=result["error"],
+            try_="install ai-edge-litert (or tflite-runtime) there; onnxruntime for .onnx",
+        )
+    if done.code == runner.FAILED:
+        raise UnsupportedError(f"the runtime on {device.name} refuses {job.model.name}", why=result["error"])
+    return result
+
+
+def device_facts(device: Device, facts: Mapping[str, Any]) -> RealDevice | EmulatedDevice:
+    """What the runner reported; emulated when the device is known to be, or the runner finds that it is."""
+    common = {
+        "name": device.name,
+        "machine": facts["machine"],
+        "processor": processor(facts["cpuinfo"]),
+        "system": facts["system"],
+    }
+    if emulator := device.emulator or facts["emulator"]:
+        return EmulatedDevice(**common, emulator=emulator)
+    return RealDevice(**common, cores=facts["cores"], governor=facts["governor"], celsius=facts["celsius"])
+
+
+def _latency(facts: DeviceFacts, threads: int, result: Mapping[str, Any]) -> Latency | None:
+    times = result["times_ms"]
+    if not times or not isinstance(facts, RealDevice):
+        return None
+    median, p90 = np.percentile(times, [50, 90])
+    return Latency(
+        device=facts,
+        threads=threads,
+        median_ms=float(median),
+        p90_ms=float(p90),
+        min_ms=min(times),
+        runs=len(times),
+        warmup_ms=tuple(result["warmup_ms"]),
+    )
+
+
+def _pulled(there: Workspace, name: str, place: Path) -> np.ndarray:
+    there.pull(name, place)
+    array: np.ndarray = np.load(place / name)
+    return array
+
+
+def _crashed(device: Device, done: Completed) -> RuntimeUnavailable:
+    lines = [line for line in done.err.splitlines() if line.strip()]
+    return RuntimeUnavailable(
+        f"the runner ended with {done.code} on {device.name}",
+        where=lines[-3:],
+        try_="edge-export doctor, on the device",
+    )

@@ -127,7 +127,7 @@ class OnnxRuntime:
         try:
             import onnxruntime
         except ImportError as error:
-            raise Absent(f"onnxruntime: {error}")
+            raise Absent(f"onnxruntime: {error}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3

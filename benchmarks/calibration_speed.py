@@ -24,8 +24,8 @@ from exporter.pipeline import Pipeline
 from exporter.quantize.calibrate import calibrate
 from exporter.recipe import load_recipe
 from exporter.verify import tflite
+from exporter.verify.processor import processor
 from exporter.verify.runtimes.litert import LiteRT
-from exporter.verify.runtimes.timing import processor
 
 
 def main() -> None:

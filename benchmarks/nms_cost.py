@@ -17,8 +17,8 @@ from exporter.build import build_model
 from exporter.ir.graph import Graph
 from exporter.lower.facts import Facts
 from exporter.lower.tflite import TFLite
+from exporter.verify.processor import processor
 from exporter.verify.runtimes.litert import LiteRT
-from exporter.verify.runtimes.timing import processor
 
 CLASSES, THRESHOLD = 90, 0.05
 SHARES = (0.0, 0.01, 0.1, 1.0)

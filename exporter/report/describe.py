@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from exporter.inputs import source_name
 from exporter.ir.graph import Graph
+from exporter.verify.processor import processor
 from exporter.verify.results import CalibrationFacts, Report
-from exporter.verify.runtimes.timing import processor
 
 if TYPE_CHECKING:
     from exporter.pipeline import Pipeline

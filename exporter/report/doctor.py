@@ -203,7 +203,7 @@ def _core_ml() -> Finding:
 
 # --- the machine ------------------------------------------------------------------------------------------------------
 def _processor() -> Finding:
-    from exporter.verify.runtimes.timing import processor
+    from exporter.verify.processor import processor
 
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Finding(what="processor", state="ready", detail=f"{processor()}, {figures.plural(count, 'core')} usable")

@@ -12,6 +12,7 @@ from exporter.report import figures
 from exporter.report.facts import DIGITS
 from exporter.report.figures import ABSENT, plural
 from exporter.report.parts import FAIL, PASS, Bar, Chart, Column, Table
+from exporter.verify.devices.facts import Latency
 from exporter.verify.results import Compared, FileFacts, Gate, Measurements, Report, Snr, Verification
 
 T = TypeVar("T")
@@ -197,24 +198,23 @@ def latency(targets: Sequence[Measurements]) -> list[Table]:
         Column("runs", detail=True),
     )
     several = len(targets) > 1
-    places = dict.fromkeys((row.device, row.threads) for found in targets for row in found.latency)
+    places = dict.fromkeys(_place(row) for found in targets for row in found.latency.values())
     tables = []
     for device, threads in places:
         rows = []
         for found in targets:
-            group = [row for row in found.latency if (row.device, row.threads) == (device, threads)]
-            twin = _float_file(found)
-            base = next((row.median_ms for row in group if twin and row.file == twin.precision), 0.0)
+            group = {name: row for name, row in found.latency.items() if _place(row) == (device, threads)}
+            base = group["float32"].median_ms if "float32" in group else 0.0
             rows += [
                 (
-                    _titled(row.file, found, several),
+                    _titled(name, found, several),
                     figures.milliseconds(row.median_ms),
                     figures.milliseconds(row.p90_ms),
                     figures.milliseconds(row.min_ms),
                     figures.ratio(row.median_ms, base),
                     str(row.runs),
                 )
-                for row in group
+                for name, row in group.items()
             ]
         where = "Measured on x86, not on a mobile processor:" if _is_x86(device) else "Measured on"
         note = f"{where} {device}, {plural(threads, 'thread')}"
@@ -292,6 +292,10 @@ def _titled(text: str, found: Measurements, several: bool) -> str:
 
 def _float_file(found: Measurements) -> FileFacts | None:
     return next((file for file in found.files if file.precision == "float32"), None)
+
+
+def _place(row: Latency) -> tuple[str, int]:
+    return row.device.processor, row.threads
 
 
 def _is_x86(device: str) -> bool:

@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 from exporter.bundle import MANIFEST, read_manifest, sha256
 from exporter.errors import AccuracyError, DataError, RuntimeUnavailable
 from exporter.verify.detections import DetectionMeter, Tolerance
+from exporter.verify.devices.facts import Latency
 from exporter.verify.files import open_runtime
 from exporter.verify.latency import measure_latency
-from exporter.verify.results import LatencyRow
-from exporter.verify.runtimes.timing import processor
+from exporter.verify.processor import processor
 
 
 class _Row(BaseModel):
@@ -45,7 +45,7 @@ class TargetCheck(_Row):
     golden: tuple[GoldenOutput, ...] = ()
     golden_note: str = ""
     """Why no golden output was compared, where none was."""
-    latency: LatencyRow | None = None
+    latency: Latency | None = None
     runtime: str = ""
     runtime_at_export: str = ""
 
@@ -212,10 +212,10 @@ def _run(path: Path, file: Path) -> dict[str, Any]:
     }
 
 
-def _latency(file: Path, inputs: Mapping[str, np.ndarray]) -> LatencyRow | None:
+def _latency(file: Path, inputs: Mapping[str, np.ndarray]) -> Latency | None:
     """None where no runtime of the file's format is on this host."""
     try:
-        return measure_latency(file.name, open_runtime(file), inputs)
+        return measure_latency(open_runtime(file), inputs)
     except RuntimeUnavailable:
         return None
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from exporter.ir.graph import Graph
 from exporter.verify.codes import CodesRow
+from exporter.verify.devices.facts import Latency
 from exporter.verify.results import FileFacts
 from exporter.verify.runtimes.litert import LiteRT, TensorInfo
-from exporter.verify.runtimes.timing import Latency
 
 Arrays = Mapping[str, np.ndarray] | Sequence[np.ndarray]
 

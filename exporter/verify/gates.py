@@ -70,7 +70,7 @@ def _judged(result: Measurements, gates: Gates) -> Iterator[Gate]:
     if gates.max_size is not None:
         size = shipped.size_bytes / 1e6
         yield _gate("size", "size", f"<= {gates.max_size:g} MB", f"{size:.2f} MB", size <= gates.max_size)
-    times = {row.file: row.median_ms for row in result.latency}
+    times = {precision: row.median_ms for precision, row in result.latency.items()}
     if gates.latency_ratio is not None and {"int8", "float32"} <= times.keys():
         ratio = times["int8"] / times["float32"]
         yield _gate(

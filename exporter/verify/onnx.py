@@ -18,10 +18,10 @@ from exporter.ir.graph import Graph
 from exporter.ir.tail import border_names
 from exporter.verify.codes import CodesRow, codes_in, output_params, reals
 from exporter.verify.parity import SnrMeter
+from exporter.verify.processor import processor
 from exporter.verify.readback.onnx import load_model
 from exporter.verify.results import FileFacts, FloatOp
 from exporter.verify.runtimes.onnxruntime import OnnxRuntime, multiplies_in_16_bits
-from exporter.verify.runtimes.timing import processor
 
 QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 BESIDE = QDQ | {"Cast"}

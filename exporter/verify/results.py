@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from exporter.progress import StageTime
+from exporter.verify.devices.facts import Latency
 
 
 class _Row(BaseModel):
@@ -133,18 +134,6 @@ class OpTime(_Row):
     share: float
 
 
-class LatencyRow(_Row):
-    """Wall milliseconds of one inference. `device` names the processor; never emulated."""
-
-    file: str
-    device: str
-    threads: int
-    median_ms: float
-    p90_ms: float
-    min_ms: float
-    runs: int
-
-
 class FileFacts(_Row):
     """What can be read off the file itself, and how the runtime cut it."""
 
@@ -219,7 +208,8 @@ class Measurements(_Row):
     """The float tail of an int8 or float16 file against the interpreter's, from the same heads."""
     detections: tuple[Matched, ...] = ()
     """Finished detections: each file's against PyTorch's; of int8 and float16 also against the interpreter's."""
-    latency: tuple[LatencyRow, ...] = ()
+    latency: dict[str, Latency] = {}
+    """By precision: of the shipped file, and of the float32 twin of an int8 one."""
     files: tuple[FileFacts, ...] = ()
     """The shipped file first; then the float32 twin that an int8 one is compared with (not shipped)."""
 

@@ -71,7 +71,7 @@ class TargetRun:
         runtime = self.shipped.file.runtime
         int8 = self._int8()
         floats = [c for c in self._measured() if c not in int8]
-        timed = [(a, c.file.shipped, feed) for c, a, feed in each]
+        timed = {a.precision: measure_latency(on, feed) for c, a, feed in each if (on := c.file.shipped) is not None}
         return Measurements(
             target=self.target,
             samples=self.samples,
@@ -81,7 +81,7 @@ class TargetRun:
             int8_snr=tuple(row for c in int8 for row in c.against_pytorch()),
             tail_parity=self.shipped.tail_against_interpreter(),
             detections=tuple(row for c in self._comparisons for row in c.matched()),
-            latency=tuple(measure_latency(a.precision, on, feed) for a, on, feed in timed if on is not None),
+            latency={precision: row for precision, row in timed.items() if row is not None},
             files=tuple(c.file.facts(a.precision, feed, islands, a.shipped) for c, a, feed in each),
         )
 

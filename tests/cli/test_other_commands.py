@@ -43,7 +43,7 @@ def test_verify_as_json(shelf):
     assert [(row["output"], row["difference"]) for row in check["targets"][0]["golden"]] == [("output", 0.0)]
     (target,) = check["targets"]
     assert target["latency"]["threads"] == 1
-    assert target["latency"]["device"] == check["processor"]
+    assert target["latency"]["device"]["processor"] == check["processor"]
     assert target["runtime"] == target["runtime_at_export"]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 from exporter.progress import StageTime
+from exporter.verify.devices.facts import Latency, RealDevice
 from exporter.verify.results import (
     CalibrationFacts,
     Codes,
     FileFacts,
     FloatOp,
     Gate,
-    LatencyRow,
     Measurements,
     OpTime,
     OutsideDelegate,
@@ -22,6 +22,7 @@ from exporter.verify.results import (
 
 OUTPUTS = [f"{head}_p{level}" for head in ("class", "box") for level in range(3, 8)]
 DEVICE = "Intel(R) Xeon(R) Processor @ 2.60GHz (x86_64: avx2 avx512 avx512vnni)"
+HOST = RealDevice(name="local", machine="x86_64", processor=DEVICE, cores=(0, 1, 2, 3))
 
 
 def efficientdet() -> Report:
@@ -88,10 +89,10 @@ def efficientdet() -> Report:
             Snr(output=name, pooled=31.8 - i, median=30.9 - i, max_error=0.214 + i / 10)
             for i, name in enumerate(OUTPUTS)
         ),
-        latency=(
-            LatencyRow(file="int8", device=DEVICE, threads=1, median_ms=83.42, p90_ms=88.13, min_ms=81.07, runs=30),
-            LatencyRow(file="float32", device=DEVICE, threads=1, median_ms=172.9, p90_ms=181.6, min_ms=169.4, runs=20),
-        ),
+        latency={
+            "int8": Latency(device=HOST, threads=1, median_ms=83.42, p90_ms=88.13, min_ms=81.07, runs=30),
+            "float32": Latency(device=HOST, threads=1, median_ms=172.9, p90_ms=181.6, min_ms=169.4, runs=20),
+        },
         files=(shipped, twin),
     )
     judged = Verification(

@@ -9,14 +9,15 @@ from html.parser import HTMLParser
 
 import pytest
 from rich.console import Console
-from sample_report import DEVICE, OUTPUTS, SILENT, changed, efficientdet
+from sample_report import DEVICE, HOST, OUTPUTS, SILENT, changed, efficientdet
 
 from exporter.errors import DataError
 from exporter.report import figures, from_json, html, markdown, print_report, to_json
 from exporter.report.document import document
 from exporter.report.facts import LOUD
 from exporter.report.parts import FAIL, PASS
-from exporter.verify.results import FloatOp, LatencyRow, Matched, Report, Snr
+from exporter.verify.devices.facts import Latency, RealDevice
+from exporter.verify.results import FloatOp, Matched, Report, Snr
 
 HOSTILE = 'a|b <script>alert(1)</script> & "q" `c` *d* [e](f) \\ [bold red]g[/] :smile:'
 VOID = {"meta", "link", "img", "br", "hr", "line", "path", "input"}
@@ -300,19 +301,18 @@ def test_without_gates_nothing_is_called_passed() -> None:
         assert PASS not in text
 
 
-def test_each_device_has_its_own_latency_table() -> None:
-    pi = "Cortex-A76 (aarch64: asimd asimddp)"
-    rows = [
-        LatencyRow(file=file, device=device, threads=1, median_ms=ms, p90_ms=ms, min_ms=ms, runs=9)
-        for device, file, ms in ((DEVICE, "int8", 50.0), (pi, "int8", 80.0), (pi, "float32", 320.0))
-    ]
-    tables = [t for t in document(changed(efficientdet(), latency=tuple(rows))).tables if t.title == "Latency"]
-    assert [table.note for table in tables] == [
-        f"Measured on x86, not on a mobile processor: {DEVICE}, 1 thread",
-        f"Measured on {pi}, 1 thread",
-    ]
-    assert [row[0:5:4] for row in tables[0].rows] == [("int8", figures.ABSENT)]
-    assert [row[0:5:4] for row in tables[1].rows] == [("int8", "0.250x"), ("float32", "1.00x")]
+def test_a_latency_table_names_the_processor_and_that_it_is_no_phone() -> None:
+    pi = RealDevice(name="local", machine="aarch64", processor="Cortex-A76 (aarch64: asimd asimddp)")
+    rows = {"int8": (80.0, 85.0), "float32": (320.0, 322.0)}
+    for device, times, said, shown in (
+        (HOST, {"int8": (50.0, 51.0)}, "x86, not on a mobile processor: ", [("int8", figures.ABSENT)]),
+        (pi, rows, "", [("int8", "0.250x"), ("float32", "1.00x")]),
+    ):
+        latency = {name: Latency.of(device, 1, [median, median, p90]) for name, (median, p90) in times.items()}
+        report = changed(efficientdet(), latency=latency)
+        (table,) = (table for table in document(report).tables if table.title == "Latency")
+        assert table.note == f"Measured on {said}{device.processor}, 1 thread"
+        assert [row[0:5:4] for row in table.rows] == shown
 
 
 def test_the_console_shows_some_of_many_float_ops_and_counts_the_rest() -> None:

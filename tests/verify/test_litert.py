@@ -3,9 +3,10 @@ import pytest
 from small_tflite import SHAPE, float_ops, int8_conv, subtract
 
 from exporter.errors import DataError, UnsupportedError, UsageError
+from exporter.verify.processor import processor
 from exporter.verify.runtimes.litert import LiteRT, TensorInfo, partitions
 from exporter.verify.runtimes.litert_file import read_file
-from exporter.verify.runtimes.timing import measure, processor
+from exporter.verify.runtimes.timing import measure
 
 CODES = np.random.default_rng(0).integers(-128, 128, SHAPE, dtype=np.int8)
 
@@ -136,8 +137,8 @@ def test_the_file_tells_which_tensors_and_ops_are_float(file):
 def test_latency_counts_its_runs_and_names_the_processor(file):
     latency = LiteRT(file(int8_conv())).latency([CODES], runs=20, warmup=2)
     assert 0 < latency.min_ms <= latency.median_ms <= latency.p90_ms
-    assert (latency.runs, latency.warmup, latency.threads) == (20, 2, 1)
-    assert latency.processor == processor()
+    assert (latency.runs, len(latency.warmup_ms), latency.threads) == (20, 2, 1)
+    assert latency.device.processor == processor()
 
 
 def test_measure_calls_warm_up_and_runs_and_refuses_none():

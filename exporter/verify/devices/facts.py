@@ -6,8 +6,10 @@ be printed as latency.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -57,6 +59,20 @@ class Latency(_Row):
     min_ms: float
     runs: int
     warmup_ms: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, device: RealDevice, threads: int, milliseconds: Sequence[float], warmups: Sequence[float] = ()) -> Self:
+        """From the times of single inferences; `threads` 0 where the runtime chooses them."""
+        median, p90 = np.percentile(milliseconds, [50, 90])
+        return cls(
+            device=device,
+            threads=threads,
+            median_ms=float(median),
+            p90_ms=float(p90),
+            min_ms=min(milliseconds),
+            runs=len(milliseconds),
+            warmup_ms=tuple(warmups),
+        )
 
 
 class OpCount(_Row):

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import numpy as np
 from exporter.errors import RuntimeUnavailable, UnsupportedError
 from exporter.verify.devices import runner
 from exporter.verify.devices.facts import DeviceFacts, EmulatedDevice, Latency, RealDevice
+from exporter.verify.devices.local import LocalDevice
 from exporter.verify.devices.protocol import Completed, Device, Workspace
-from exporter.verify.runtimes.timing import processor
+from exporter.verify.processor import processor
 
 RUNNER, JOB, RESULT = Path(runner.__file__), "job.json", "result.json"
 WARMUPS = 3
@@ -113,20 +115,17 @@ def device_facts(device: Device, facts: Mapping[str, Any]) -> RealDevice | Emula
     return RealDevice(**common, cores=facts["cores"], governor=facts["governor"], celsius=facts["celsius"])
 
 
+@cache
+def this_machine() -> RealDevice | EmulatedDevice:
+    """What runs this process."""
+    return device_facts(LocalDevice(), {**runner.facts(), "celsius": runner.celsius()})
+
+
 def _latency(facts: DeviceFacts, threads: int, result: Mapping[str, Any]) -> Latency | None:
     times = result["times_ms"]
     if not times or not isinstance(facts, RealDevice):
         return None
-    median, p90 = np.percentile(times, [50, 90])
-    return Latency(
-        device=facts,
-        threads=threads,
-        median_ms=float(median),
-        p90_ms=float(p90),
-        min_ms=min(times),
-        runs=len(times),
-        warmup_ms=tuple(result["warmup_ms"]),
-    )
+    return Latency.of(facts, threads, times, result["warmup_ms"])
 
 
 def _pulled(there: Workspace, name: str, place: Path) -> np.ndarray:

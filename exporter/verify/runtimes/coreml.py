@@ -19,10 +19,11 @@ import numpy as np
 from PIL import Image
 
 from exporter.errors import DataError, RuntimeUnavailable, UnsupportedError
+from exporter.verify.devices.facts import Latency
 from exporter.verify.runtimes.litert import TensorInfo, match
 from exporter.verify.runtimes.mil_reference import MilReference
 from exporter.verify.runtimes.mil_reference.schema import silent_import
-from exporter.verify.runtimes.timing import Latency, measure
+from exporter.verify.runtimes.timing import measure
 
 Units = Literal["CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"]
 UNITS: tuple[Units, ...] = ("CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from exporter.errors import DataError, ExportError, RuntimeUnavailable, UnsupportedError, UsageError, nearest
+from exporter.verify.devices.facts import Latency
 from exporter.verify.runtimes.litert_file import FileOp, Signature, broken, read_bytes, read_file
 from exporter.verify.runtimes.stderr import without_info
-from exporter.verify.runtimes.timing import Latency, measure
+from exporter.verify.runtimes.timing import measure
 
 _PACKAGES = (("ai_edge_litert.interpreter", "ai-edge-litert"), ("tflite_runtime.interpreter", "tflite-runtime"))
 

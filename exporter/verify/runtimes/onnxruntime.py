@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from exporter.errors import DataError, RuntimeUnavailable, UnsupportedError
+from exporter.verify.devices.facts import Latency
+from exporter.verify.processor import processor
 from exporter.verify.runtimes.litert import TensorInfo, match
-from exporter.verify.runtimes.timing import Latency, measure, processor
+from exporter.verify.runtimes.timing import measure
 
 DTYPES = {"tensor(float)": "float32", "tensor(int8)": "int8", "tensor(uint8)": "uint8", "tensor(int64)": "int64",
           "tensor(int32)": "int32"}  # fmt: skip

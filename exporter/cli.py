@@ -64,6 +64,8 @@ def export(
     images: options.Images = None,
     ranges: options.Ranges = None,
     plan: options.Plan = None,
+    eval_: options.Eval = None,
+    eval_images: options.EvalImages = None,
     out: options.Out = None,
     stop_after: options.StopAfter = "report",
     quiet: options.Quiet = False,
@@ -88,6 +90,7 @@ def export(
         postprocess=postprocess,
         preprocess=given(size=_size(size)),
         calibration=given(source=calib, limit=images, method=ranges),
+        evaluation=given(source=eval_, limit=eval_images),
     )
     recipe = load_recipe(model, **changes)
     _refuse_ignored(recipe, {"--plan": plan, "--ranges": ranges})

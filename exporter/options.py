@@ -10,7 +10,8 @@ import typer
 from exporter.lower import NAMES
 from exporter.progress import Stage
 
-_MODEL, _PRECISION, _CALIBRATION, _OUTPUT = "Model", "Format and precision", "Calibration", "Output"
+_MODEL, _PRECISION, _OUTPUT = "Model", "Format and precision", "Output"
+_CALIBRATION, _EVALUATION = "Calibration", "Evaluation"
 _FLAG = " "
 """Typer would print `<bool>` beside a flag."""
 
@@ -80,6 +81,19 @@ Ranges = Annotated[
     _option(_CALIBRATION, "METHOD", "Ranges from what was observed: minmax, percentile, mse (default) or entropy."),
 ]
 Plan = Annotated[Path | None, _option(_CALIBRATION, "FILE", "Reuse a plan.json instead of calibrating.")]
+
+Eval = Annotated[
+    str | None,
+    _option(
+        _EVALUATION,
+        "SOURCE",
+        "Labelled pictures to measure the task on: a folder a class, labels.csv, COCO .json, or images/ and masks/.",
+        "--eval",
+    ),
+]
+EvalImages = Annotated[
+    int | None, _option(_EVALUATION, "N", "Evaluate on at most N pictures (default: all).", "--eval-images", min=1)
+]
 
 Out = Annotated[Path | None, _option(_OUTPUT, "FOLDER", "Where the bundle goes (default: out/NAME-PRECISION).")]
 StopAfter = Annotated[

@@ -32,7 +32,11 @@ from exporter.report.describe import describe, versions
 from exporter.report.write import write_report
 from exporter.simplify import simplify
 from exporter.verify.comparison import Artifact
-from exporter.verify.results import Report, Verification
+from exporter.verify.metrics.evaluate import evaluate
+from exporter.verify.metrics.labelled import open_labelled
+from exporter.verify.metrics.protocol import LabelledSet, Model
+from exporter.verify.metrics.runners import runners
+from exporter.verify.results import Evaluation, Report, Verification
 from exporter.verify.target import TargetFiles
 from exporter.verify.verify import verify
 
@@ -66,6 +70,7 @@ class Pipeline:
         self.labels = read_labels(recipe)
         self.islands = {}
         self.warnings: list[str] = []
+        self.labelled: LabelledSet | None = None
         self.module: nn.Module | None = None
         self.example: Sequence[Tensor] = ()
 
@@ -111,6 +116,8 @@ class Pipeline:
             module = self.inputs.module
             inside = "detector" if isinstance(module, Decoded) else ""
             self.graph = capture(module, self.inputs.example, name=self.recipe.title, output_names=names, inside=inside)
+            if (asked := self.recipe.evaluation).source:  # what is wrong with it is told before the long stages
+                self.labelled = open_labelled(asked.source, self._judged(), asked.limit)
 
     def simplify(self) -> None:
         """Graph -> smaller Graph; what a target cannot write ends the run here, before calibration."""
@@ -159,6 +166,7 @@ class Pipeline:
         held_out = self.inputs.held_out
         with self.stages.stage("verify"), tempfile.TemporaryDirectory() as scratch:
             written = [self._written(name, Path(scratch)) for name in self.targets]
+            evaluation = self._evaluate(written)
             with self.stages.steps("pictures", len(held_out)):
                 self.verification = verify(
                     self.inputs.module,
@@ -168,6 +176,7 @@ class Pipeline:
                     note=self.inputs.held_out_note,
                     islands=self.islands,
                     warnings=self.warnings,
+                    evaluation=evaluation,
                     further=FURTHER_SAMPLES,
                     progress=self.stages.advance,
                 )
@@ -181,6 +190,19 @@ class Pipeline:
         with self.stages.stage("report"):
             self.result = describe(self)
             write_report(self.result, self.folder)
+
+    def _evaluate(self, written: Sequence[TargetFiles]) -> Evaluation | None:
+        """PyTorch and every file on the labelled set."""
+        if self.labelled is None:
+            return None
+        calibrated = self.inputs.calibration.digests if self.plan and self.given_plan is None else ()
+        runs = list(runners(self.inputs.module, written))
+        with self.stages.steps("evaluation", len(self.labelled.names)):
+            return evaluate(self.labelled, runs, calibrated_on=calibrated, progress=self.stages.advance)
+
+    def _judged(self) -> Model:
+        inputs, outputs = (tuple(v.shape for v in values) for values in (self.graph.inputs, self.graph.outputs))
+        return Model(self.recipe.preprocess, inputs, outputs, self.labels, self.inputs.module)
 
     def _written(self, name: str, scratch: Path) -> TargetFiles:
         """The shipped file of a target, and in `scratch` what it is compared with: the float32 twin of an int8 one, and

@@ -33,6 +33,13 @@ class Calibration(_Section):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
 
 
+class Evaluation(_Section):
+    """A labelled set to judge the task on; see `exporter.verify.metrics.labelled`. `limit` None is all of it."""
+
+    source: str | None = None
+    limit: Positive | None = None
+
+
 class Gates(_Section):
     """What must hold for exit code 0; None switches a gate off. SNR in dB, size in MB (10^6 bytes)."""
 
@@ -58,6 +65,8 @@ class Gates(_Section):
     """Least share of detections that are PyTorch's in a float32 file, the interpreter's in an int8 or float16 one."""
     similar_detections: float | None = None
     """Least share of an int8 or float16 file's detections that have PyTorch's class and an IoU of 0.5 with it."""
+    metric_drop: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """How far the shipped file's task metric may be below PyTorch's: 0.01 is one point."""
 
 
 class Nms(_Section):
@@ -95,6 +104,7 @@ class Recipe(_Section):
     nms: Nms | None = None
     """For `postprocess: nms`."""
     calibration: Calibration = Calibration()
+    evaluation: Evaluation = Evaluation()
     labels: str | None = None
     """Text file with one label a line, beside the recipe or in recipes/."""
     outputs: tuple[str, ...] = ()
@@ -137,6 +147,10 @@ class Recipe(_Section):
             raise ValueError(f"nms needs postprocess: nms (--postprocess nms), it is {self.postprocess}")
         if self.min_os is not None and "coreml" not in self.targets:
             raise ValueError("min_os is for Core ML: add coreml to targets (--target coreml)")
+        if self.evaluation.source is None and self.evaluation.limit is not None:
+            raise ValueError("evaluation.limit needs evaluation.source (--eval)")
+        if self.evaluation.source is None and self.gates.metric_drop is not None:
+            raise ValueError("gates.metric_drop needs evaluation.source (--eval), a labelled set to judge it on")
         if not self.targets:
             raise ValueError(f"targets: name at least one of {', '.join(NAMES)}, or all")
         return self
@@ -325,8 +339,17 @@ def _keys(path: tuple[str, ...]) -> list[str]:
     """The keys that a section of the recipe knows."""
     section: Any = Recipe
     for part in path:
-        section = {"preprocess": Preprocess, "nms": Nms, "calibration": Calibration, "gates": Gates}.get(part, section)
+        section = _SECTIONS.get(part, section)
     return list(section.model_fields)
+
+
+_SECTIONS = {
+    "preprocess": Preprocess,
+    "nms": Nms,
+    "calibration": Calibration,
+    "evaluation": Evaluation,
+    "gates": Gates,
+}
 
 
 def _labels_file(recipe: Path, labels: str) -> Path:

@@ -6,12 +6,9 @@ Samples stream: one is decoded while the model works on the one before, so memor
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import zlib
-from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from functools import cached_property
@@ -21,17 +18,23 @@ from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from exporter.errors import DataError, UsageError, nearest
+from exporter.quantize.pictures import (
+    DECODE_ERRORS,
+    PICTURES,
+    ahead,
+    coco_files,
+    decoding_fault,
+    header_fault,
+    pictures_below,
+    read_coco,
+    refuse_unreadable,
+    spread,
+)
 from exporter.quantize.preprocess import Preprocess
-
-PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-AHEAD = 4
-"""Samples decoded before they are asked for: enough to hide a slow picture, 3 MB each at 512 x 512."""
-DECODE_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises on broken files: its PNG reader uses SyntaxError and ValueError beside OSError."""
 
 
 class Samples:
@@ -55,15 +58,7 @@ class Samples:
 
     def feeds(self) -> Iterator[tuple[Tensor, ...]]:
         """One tuple of float32 [1, ...] per sample, in the order of the model's inputs; read in a thread, ahead."""
-        reader = self._read()
-        with ThreadPoolExecutor(1, thread_name_prefix="samples") as pool:
-            queue = deque(pool.submit(next, reader, None) for _ in range(AHEAD))
-            try:
-                while (feed := queue.popleft().result()) is not None:
-                    queue.append(pool.submit(next, reader, None))
-                    yield feed
-            finally:
-                pool.shutdown(cancel_futures=True)
+        return ahead(self._read())
 
     def select(self, indices: Iterable[int]) -> Self:
         """The samples at these positions, in this order, as a stream of their own."""
@@ -73,6 +68,11 @@ class Samples:
     def sha256(self) -> str:
         """Hex digest over the names and contents of the samples, whatever folder they lie in."""
         raise NotImplementedError
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """sha256 of the content of every picture; none of arrays."""
+        return ()
 
     def _read(self) -> Iterator[tuple[Tensor, ...]]:
         raise NotImplementedError
@@ -87,15 +87,16 @@ class Pictures(Samples):
         self.source, self.preprocess, self.coco = source, preprocess, coco
         names = sorted(files)
         self.available = len(names)
-        self.names = tuple(names[i] for i in _spread(len(names), limit))
+        self.names = tuple(names[i] for i in spread(len(names), limit))
         self.files = tuple(files[name] for name in self.names)
         ids = {image["file_name"]: image.get("id") for image in coco["images"]} if coco else {}
         self.image_ids = tuple(ids[name] for name in self.names) if coco else ()
-        self._refuse({name: fault for name in self.names if (fault := _header(files[name]))})
+        refuse_unreadable(source, len(self), {n: fault for n in self.names if (fault := header_fault(files[n]))})
 
     def select(self, indices: Iterable[int]) -> Self:
         part, chosen = copy(self), list(indices)
-        part.__dict__.pop("sha256", None)
+        for cached in ("sha256", "digests"):
+            part.__dict__.pop(cached, None)
         part.names = tuple(self.names[i] for i in chosen)
         part.files = tuple(self.files[i] for i in chosen)
         part.image_ids = tuple(self.image_ids[i] for i in chosen) if self.image_ids else ()
@@ -104,9 +105,13 @@ class Pictures(Samples):
     @cached_property
     def sha256(self) -> str:
         digest = hashlib.sha256()
-        for name, path in zip(self.names, self.files, strict=True):
-            digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        for name, content in zip(self.names, self.digests, strict=True):
+            digest.update(name.encode() + b"\0" + bytes.fromhex(content))
         return digest.hexdigest()
+
+    @cached_property
+    def digests(self) -> tuple[str, ...]:
+        return tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in self.files)
 
     def _read(self) -> Iterator[tuple[Tensor, ...]]:
         for path in self.files:
@@ -115,18 +120,10 @@ class Pictures(Samples):
                     x = self.preprocess.apply(image)
             except (DataError, *DECODE_ERRORS):  # check the rest too: all offenders in one message
                 pairs = zip(self.names, self.files, strict=True)
-                self._refuse({name: fault for name, file in pairs if (fault := _decode(file, self.preprocess))})
+                faults = {name: fault for name, file in pairs if (fault := decoding_fault(file, self.preprocess))}
+                refuse_unreadable(self.source, len(self), faults)
                 raise
             yield (x[None],)
-
-    def _refuse(self, faults: Mapping[str, str]) -> None:
-        if faults:
-            raise DataError(
-                f"{len(faults)} of {len(self)} pictures in {self.source} cannot be read",
-                where=_some([f"{name}  {fault}" for name, fault in faults.items()]),
-                why=f"the other {len(self) - len(faults)} are fine" if len(faults) < len(self) else "",
-                try_="delete or replace the named files; a truncated download is the usual cause",
-            )
 
 
 class Arrays(Samples):
@@ -140,7 +137,7 @@ class Arrays(Samples):
         if len(set(counts.values())) != 1:
             raise DataError(f"the arrays of {source} differ in their number of samples", where=f"{counts}")
         self.available = next(iter(counts.values()))
-        self._wanted = _spread(self.available, limit)
+        self._wanted = spread(self.available, limit)
         self.names = tuple(f"{source.name}[{i}]" for i in self._wanted)
         _ = self.sha256  # reads every row, so a bad one is found before the work starts
 
@@ -193,10 +190,10 @@ def load_samples(
             try_=f"give an .npz with the arrays {', '.join(inputs)}",
         )
     if path.is_dir():
-        return Pictures(path, _folder(path), preprocess, limit)
+        return Pictures(path, pictures_below(path), preprocess, limit)
     if path.suffix == ".json":
-        coco = _coco(path)
-        return Pictures(path, _coco_files(path, coco), preprocess, limit, coco)
+        coco = read_coco(path)
+        return Pictures(path, coco_files(path, coco), preprocess, limit, coco)
     raise DataError(
         f"{path} is not a source of samples",
         why=f"{path.suffix or 'a file without suffix'} is none of: a folder, .npy, .npz, .json",
@@ -226,92 +223,6 @@ def default_samples_dir() -> Path:
         if (folder / "manifest.json").is_file():
             return folder
     raise DataError("the project's sample pictures are missing", try_="reinstall, or give your own with --calib DIR")
-
-
-def _spread(count: int, limit: int | None) -> list[int]:
-    """At most `limit` of `count` indices, evenly spread from the first."""
-    taken = count if limit is None else min(count, limit)
-    return [i * count // taken for i in range(taken)]
-
-
-def _some(lines: Sequence[str], most: int = 10) -> list[str]:
-    return [*lines[:most], *([f"and {len(lines) - most} more"] if len(lines) > most else [])]
-
-
-# Pictures
-
-
-def _folder(path: Path) -> dict[str, Path]:
-    """Name relative to the folder -> file, for every picture in it; hidden files are left out."""
-    found = {p.relative_to(path): p for p in path.rglob("*") if p.is_file()}
-    seen = {name.as_posix(): p for name, p in found.items() if not any(part.startswith(".") for part in name.parts)}
-    pictures = {name: p for name, p in seen.items() if p.suffix.lower() in PICTURES}
-    if not pictures:
-        kinds = Counter(p.suffix or p.name for p in seen.values()).most_common(5)
-        raise DataError(
-            f"no pictures in {path}",
-            why="it holds " + ", ".join(f"{n} {kind}" for kind, n in kinds) if seen else "the folder is empty",
-            try_=f"put {', '.join(sorted(PICTURES))} files in it",
-        )
-    return pictures
-
-
-def _coco(path: Path) -> dict[str, Any]:
-    try:
-        coco: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not JSON", why=str(error)) from error
-    images = coco.get("images") if isinstance(coco, dict) else None
-    if not (isinstance(images, list) and images and all(_has_name(image) for image in images)):
-        raise DataError(
-            f"{path} is not a COCO file",
-            why="COCO has a list `images`, not empty, whose entries carry `file_name`",
-            try_="give an instances_*.json or person_keypoints_*.json, or simply the folder of pictures",
-        )
-    return coco
-
-
-def _has_name(image: Any) -> bool:
-    return isinstance(image, dict) and isinstance(image.get("file_name"), str)
-
-
-def _coco_files(path: Path, coco: Mapping[str, Any]) -> dict[str, Path]:
-    names = [image["file_name"] for image in coco["images"]]
-    split = path.stem.rsplit("_", 1)[-1]  # the COCO release: annotations/instances_val2017.json and val2017/
-    folders = [path.parent, path.parent / "images", path.parent.parent / "images", path.parent.parent / split]
-    files = {name: next((f for folder in folders if (f := folder / name).is_file()), None) for name in names}
-    missing = [name for name, file in files.items() if file is None]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(names)} pictures of {path} are missing",
-            where=_some(missing),
-            why="looked in " + ", ".join(str(folder) for folder in folders),
-            try_="put the pictures in one of these folders",
-        )
-    return {name: file for name, file in files.items() if file is not None}
-
-
-def _header(path: Path) -> str:
-    """What is wrong with a picture file's header, or an empty string; reads no pixels."""
-    try:
-        with Image.open(path):
-            return ""
-    except UnidentifiedImageError:
-        return "is empty" if path.stat().st_size == 0 else "is not a picture"
-    except DECODE_ERRORS as error:
-        return str(error)
-
-
-def _decode(path: Path, preprocess: Preprocess) -> str:
-    """What goes wrong when a picture is decoded and preprocessed, or an empty string."""
-    try:
-        with Image.open(path) as image:
-            preprocess.apply(image)
-    except DataError as error:
-        return error.what
-    except DECODE_ERRORS as error:
-        return str(error)
-    return ""
 
 
 # Arrays

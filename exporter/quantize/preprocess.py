@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,25 @@ FILTERS = {
 Positive = Annotated[int, Field(gt=0)]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Spread = Annotated[float, Field(gt=0)]
+T = TypeVar("T", bound=Any)
+
+
+@dataclass(frozen=True)
+class View:
+    """Where a picture lies in the model's input: input = picture * scale - offset, along x and y, in pixels."""
+
+    picture: tuple[int, int]
+    """Width and height of the upright picture."""
+    scale: tuple[float, float]
+    offset: tuple[int, int]
+
+    def to_picture(self, x: T, y: T) -> tuple[T, T]:
+        """Points of the input -> points of the picture."""
+        return (x + self.offset[0]) / self.scale[0], (y + self.offset[1]) / self.scale[1]
+
+    def to_input(self, x: T, y: T) -> tuple[T, T]:
+        """Points of the picture -> points of the input."""
+        return x * self.scale[0] - self.offset[0], y * self.scale[1] - self.offset[1]
 
 
 class Preprocess(BaseModel):
@@ -66,6 +86,17 @@ class Preprocess(BaseModel):
         canvas[:, : x.shape[0], : x.shape[1]] = x.transpose(2, 0, 1)
         return torch.from_numpy(canvas)
 
+    def view(self, width: int, height: int) -> View:
+        """Where an upright picture of that size comes to lie."""
+        to_width, to_height = self._target(width, height)
+        return View((width, height), (to_width / width, to_height / height), self._corner(to_width, to_height))
+
+    def _corner(self, width: int, height: int) -> tuple[int, int]:
+        """Left and top of what is cut out of a resized picture."""
+        if self.resize != "crop":
+            return 0, 0
+        return round((width - self.size[1]) / 2), round((height - self.size[0]) / 2)
+
     def _target(self, width: int, height: int) -> tuple[int, int]:
         """Width and height after resizing, before cropping or padding (rounded down, as effdet and timm do)."""
         to_height, to_width = self.size
@@ -83,8 +114,7 @@ class Preprocess(BaseModel):
         image = image.resize(self._target(*image.size), FILTERS[self.interpolation])
         if self.resize != "crop":
             return image
-        height, width = self.size
-        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+        (height, width), (left, top) = self.size, self._corner(*image.size)
         return image.crop((left, top, left + width, top + height))
 
 

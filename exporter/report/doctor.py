@@ -210,7 +210,8 @@ def _processor() -> Finding:
 
 
 def _pictures() -> Finding:
-    from exporter.quantize.data import PICTURES, default_samples_dir
+    from exporter.quantize.data import default_samples_dir
+    from exporter.quantize.pictures import PICTURES
 
     folder = default_samples_dir()
     count = sum(path.suffix in PICTURES for path in folder.iterdir())

@@ -29,6 +29,7 @@ def document(report: Report) -> Document:
     passed, verdict = facts.verdict(report.verification)
     targets, several = found.targets, len(found.targets) > 1
     listed = (
+        tables.evaluation(found.evaluation, report.random_weights),
         *(table(each, several) for each in targets for table in (tables.parity, tables.detections, tables.float_ops)),
         tables.agreement(found),
         tables.distances(found),

@@ -13,7 +13,7 @@ from exporter.report.facts import DIGITS
 from exporter.report.figures import ABSENT, plural
 from exporter.report.parts import FAIL, PASS, Bar, Chart, Column, Table
 from exporter.verify.devices.facts import Latency
-from exporter.verify.results import Compared, FileFacts, Gate, Measurements, Report, Snr, Verification
+from exporter.verify.results import Compared, Evaluation, FileFacts, Gate, Measurements, Report, Snr, Verification
 
 T = TypeVar("T")
 
@@ -89,6 +89,46 @@ def detections(found: Measurements, several: bool = False) -> Table | None:
         rows,
         note="A pair has one class, and boxes and scores near each other.",
     )
+
+
+def evaluation(found: Evaluation | None, random_weights: bool = False) -> Table | None:
+    """The task metric of PyTorch and of every file, with what each lost."""
+    if found is None:
+        return None
+    columns = (
+        Column(found.task, numeric=False),
+        Column("metric", numeric=False),
+        Column("value"),
+        Column("95 % interval"),
+        Column("drop in points"),
+        Column("of the drop"),
+        Column("pictures", detail=True),
+        Column("runtime", numeric=False, detail=True),
+    )
+    rows = [
+        (
+            f"{row.target} {row.file}{'' if row.shipped or not row.target else ', not shipped'}".strip(),
+            row.metric,
+            ABSENT if row.value is None else f"{100 * row.value:.2f} %",
+            _interval(row.interval, 100),
+            ABSENT if row.drop is None else f"{row.drop:+.2f}",
+            _interval(row.drop_interval, 1, sign="+"),
+            figures.count(found.images),
+            row.runtime,
+        )
+        for row in found.scores
+    ]
+    told = f"{plural(found.images, 'picture')} of {found.available} in {found.source}; {found.labels}. {found.protocol}"
+    stand_in = next((r for r in found.scores if r.target == "coreml" and not r.runtime.startswith("Core ML")), None)
+    if stand_in:
+        told += f" coreml: {stand_in.runtime}."
+    if random_weights:
+        told = f"Random weights: these figures say nothing about the task. {told}"
+    return _table("Task metric", columns, rows, note=told)
+
+
+def _interval(ends: tuple[float, float] | None, unit: float, sign: str = "") -> str:
+    return ABSENT if ends is None else f"{unit * ends[0]:{sign}.2f} to {unit * ends[1]:{sign}.2f}"
 
 
 def float_ops(found: Measurements, several: bool = False) -> Table | None:

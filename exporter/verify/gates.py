@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from exporter.errors import AccuracyError, BudgetError
 from exporter.recipe import Gates
-from exporter.verify.results import Agreement, Gate, Measurements, Snr, Verification
+from exporter.verify.results import Agreement, Evaluation, Gate, Measurements, Snr, Verification
 
 
 def judge(result: Verification, gates: Gates) -> tuple[Gate, ...]:
@@ -17,7 +17,11 @@ def judge(result: Verification, gates: Gates) -> tuple[Gate, ...]:
     return tuple(
         gate.model_copy(update={"target": found.target if several else ""})
         for found in result.targets
-        for gate in (*_judged(found, gates), *_agreed(agreement.get(found.target), gates))
+        for gate in (
+            *_judged(found, gates),
+            *_dropped(found.target, result.evaluation, gates),
+            *_agreed(agreement.get(found.target), gates),
+        )
     )
 
 
@@ -35,6 +39,17 @@ def _agreed(row: Agreement | None, gates: Gates) -> Iterator[Gate]:
         f"{equal:,} of {count:,}" + ("" if row.agrees else f", {len(row.differences)} differences"),
         share >= gates.agreement,
     )
+
+
+def _dropped(target: str, found: Evaluation | None, gates: Gates) -> Iterator[Gate]:
+    """The main metric of the shipped file, against PyTorch's on the same pictures."""
+    if found is None or gates.metric_drop is None:
+        return
+    for row in found.scores:
+        if row.shipped and row.target == target and row.metric == found.metric and row.drop is not None:
+            passed = row.drop <= 100 * gates.metric_drop
+            limit, value = f"<= {100 * gates.metric_drop:g} points", f"{row.drop:.2f} points"
+            yield _gate(f"{row.metric} drop", "accuracy", limit, value, passed)
 
 
 def _judged(result: Measurements, gates: Gates) -> Iterator[Gate]:

@@ -214,6 +214,46 @@ class Measurements(_Row):
     """The shipped file first; then the float32 twin that an int8 one is compared with (not shipped)."""
 
 
+class Score(_Row):
+    """One figure of a task metric, 0 to 1, of eager PyTorch or of one file; None: nothing was labelled.
+
+    `drop` is in points (hundredths), how far below the evaluation's first row it is on the same pictures: positive is
+    worse. Intervals cover 95 %.
+    """
+
+    target: str = ""
+    """The file format; empty for PyTorch."""
+    file: str
+    runtime: str
+    shipped: bool = False
+    metric: str
+    value: float | None
+    interval: tuple[float, float] | None
+    drop: float | None = None
+    drop_interval: tuple[float, float] | None = None
+
+
+class Evaluation(_Row):
+    """Task metrics on a labelled set, the main one first in every file's rows."""
+
+    task: str
+    source: str
+    images: int
+    available: int
+    labels: str
+    """How many of what is labelled, in words."""
+    protocol: str
+    """How figures and intervals come about."""
+    seen_in_calibration: int = 0
+    """Pictures of the set whose content ranges were calibrated on."""
+    scores: tuple[Score, ...]
+
+    @property
+    def metric(self) -> str:
+        """The main one."""
+        return self.scores[0].metric
+
+
 class Verification(_Row):
     """Everything that was measured on the files of one run."""
 
@@ -226,6 +266,8 @@ class Verification(_Row):
     """What the int8 files hold, read back."""
     distances: tuple[Distance, ...] = ()
     """What the int8 files give, against each other and the integer interpreter; up to the heads of a float tail."""
+    evaluation: Evaluation | None = None
+    """On a labelled set, where one was given."""
     gates: tuple[Gate, ...] = ()
     warnings: tuple[str, ...] = ()
 

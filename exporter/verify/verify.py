@@ -14,7 +14,7 @@ from exporter.verify.codes import codes, codes_in, output_params
 from exporter.verify.comparison import reference_outputs
 from exporter.verify.distance import Distances
 from exporter.verify.gates import judge
-from exporter.verify.results import Measurements, Verification
+from exporter.verify.results import Evaluation, Measurements, Verification
 from exporter.verify.target import TargetFiles, TargetRun
 
 DROWNED = 6.0
@@ -30,6 +30,7 @@ def verify(
     note: str = "",
     islands: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
+    evaluation: Evaluation | None = None,
     further: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Verification:
@@ -38,7 +39,7 @@ def verify(
 
     `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors. A float tail is held
     against the interpreter's from the file's own heads. `warnings` of earlier stages come first in the result's.
-    Targets behind the first run on the first `further` samples (None: all).
+    `evaluation` is judged with the rest. Targets behind the first run on the first `further` samples (None: all).
     """
     runs = [TargetRun(files) for files in targets]
     quantised = targets[0].quantised
@@ -57,12 +58,14 @@ def verify(
     measured = tuple(run.measurements(sample, islands or {}) for run in runs)
     told = [*warnings, *runs[0].dead(), *_drowned_outputs(measured[0]), *_nothing_found(measured[0])]
     told += [text for run in runs for text in run.warnings(sample)]
+    told += _seen_in_calibration(evaluation)
     result = Verification(
         samples=done,
         samples_note=note,
         targets=measured,
         agreement=agree(quantised[0], {f.target: f.artifacts[0].path for f in targets}) if quantised else (),
         distances=distances.result(),
+        evaluation=evaluation,
         warnings=tuple(told),
     )
     return result.model_copy(update={"gates": judge(result, gates)})
@@ -118,3 +121,10 @@ def _nothing_found(found: Measurements) -> list[str]:
     if not found.detections or any(row.expected for row in found.detections):
         return []
     return ["no picture holds a detection above nms.score_threshold: nothing could be compared behind the heads"]
+
+
+def _seen_in_calibration(found: Evaluation | None) -> list[str]:
+    if found is None or not found.seen_in_calibration:
+        return []
+    seen = f"{found.seen_in_calibration} of {found.images} pictures of {found.source} were calibrated on"
+    return [f"{seen}: int8 is flattered there. Evaluate on others, or calibrate on others (--calib)"]

@@ -1,0 +1,34 @@
+"""What an evaluation runs: eager PyTorch first, then each target's files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import nn
+
+from exporter.verify.codes import output_params, reals
+from exporter.verify.comparison import Artifact, reference_outputs
+from exporter.verify.metrics.evaluate import Runner
+from exporter.verify.metrics.protocol import Tensors
+from exporter.verify.target import TargetFiles
+
+
+def runners(module: nn.Module, targets: Iterable[TargetFiles]) -> Iterator[Runner]:
+    """PyTorch's float model, then for each target the float32 twin, where there is one, and the shipped file."""
+    yield Runner("PyTorch", f"torch {torch.__version__}", lambda sample: reference_outputs(module, sample)[0])
+    for files in targets:
+        for artifact in reversed(files.artifacts):
+            yield of_file(files.target, artifact)
+
+
+def of_file(target: str, artifact: Artifact) -> Runner:
+    """A file on the runtime that is sound on this host."""
+    file, params = artifact.opened, output_params(artifact.graph)
+
+    def run(sample: Tensors) -> Tensors:
+        results = file.fetch(file.runtime.run(file.feed(sample)))
+        return [reals(result, of) for result, of in zip(results, params, strict=True)]
+
+    runtime = f"{file.runtime.runtime} ({file.runtime.kernels})"
+    return Runner(artifact.precision, runtime, run, target, artifact.shipped)

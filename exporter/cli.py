@@ -164,6 +164,21 @@ def doctor(json: options.Json = False) -> None:
     raise_on_failure(findings)
 
 
+@app.command(no_args_is_help=True)
+def setup(what: options.Emulated, quiet: options.Quiet = False, json: options.Json = False) -> None:
+    """Fetch what an emulated device needs into the cache: emulator, userland, runtimes. Without root."""
+    from exporter.progress import Stages
+    from exporter.report.setup import print_setup, setup_json
+    from exporter.verify.devices.arm64 import set_up
+
+    shown = None if quiet else console(stderr=json)
+    done = set_up(Stages(shown))
+    if json:
+        sys.stdout.write(setup_json(done))
+    elif shown:
+        print_setup(done, shown)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command."""
     run(app, arguments)

@@ -26,6 +26,10 @@ Model = Annotated[
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that edge-export wrote.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite, .onnx or .mlpackage, anyone's, or a bundle.")]
 
+Emulated = Annotated[
+    Literal["arm64"], typer.Argument(metavar="arm64", help="ARM cores: cortex-a53, cortex-a76, and one with i8mm.")
+]
+
 Weights = Annotated[
     str | None,
     _option(_MODEL, "NAME|FILE", "Published weights (coco, imagenet), a file, or random (seeded, the default)."),

@@ -40,8 +40,8 @@ class Stages:
         self._download: TaskID | None = None
 
     @contextmanager
-    def stage(self, name: Stage) -> Iterator[None]:
-        """Everything inside counts as `name`."""
+    def stage(self, name: str) -> Iterator[None]:
+        """Everything inside counts as `name`: a stage of an export, or a step of another long command."""
         wall, cpu = time.perf_counter(), time.process_time()
         with self._bars(name):
             yield
@@ -77,7 +77,7 @@ class Stages:
         self._bar.update(self._download, completed=done)
 
     @contextmanager
-    def _bars(self, stage: Stage) -> Iterator[None]:
+    def _bars(self, stage: str) -> Iterator[None]:
         if self.console is None or not self.console.is_terminal:
             yield
             return

@@ -39,11 +39,18 @@ class Workspace(Protocol):
 class Device(Protocol):
     """A place where files are run. `name` is as the user wrote it."""
 
-    name: str
-    emulator: str
-    """What emulates its processor, with version; empty for real ones, and where only the runner can tell."""
-    can_count: bool
-    """Whether instructions and bytes can be counted."""
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def emulator(self) -> str:
+        """What emulates its processor, with version; empty for real ones, and where only the runner can tell."""
+        ...
+
+    @property
+    def can_count(self) -> bool:
+        """Whether instructions and bytes can be counted."""
+        ...
 
     def workspace(self) -> AbstractContextManager[Workspace]:
         """A folder that is gone from the device when the block ends, however it ends."""

@@ -41,8 +41,8 @@ from exporter.verify.target import TargetFiles
 from exporter.verify.verify import verify
 
 FURTHER_SAMPLES = 1
-"""Held-out samples on which the second target and those behind it run: they hold the same integers, read back, and
-every op of theirs is compared by itself.
+"""Held-out samples on which the second target and those behind it run, without float twins: they hold the first one's
+integers, read back, and every op of theirs is compared by itself.
 """
 
 
@@ -165,7 +165,7 @@ class Pipeline:
         """Files -> measurements. An int8 file is compared with its float32 twin, which is not part of the bundle."""
         held_out = self.inputs.held_out
         with self.stages.stage("verify"), tempfile.TemporaryDirectory() as scratch:
-            written = [self._written(name, Path(scratch)) for name in self.targets]
+            written = [self._written(name, Path(scratch), twin=self._has_twin(name)) for name in self.targets]
             evaluation = self._evaluate(written)
             with self.stages.steps("pictures", len(held_out)):
                 self.verification = verify(
@@ -204,22 +204,27 @@ class Pipeline:
         inputs, outputs = (tuple(v.shape for v in values) for values in (self.graph.inputs, self.graph.outputs))
         return Model(self.recipe.preprocess, inputs, outputs, self.labels, self.inputs.module)
 
-    def _written(self, name: str, scratch: Path) -> TargetFiles:
-        """The shipped file of a target, and in `scratch` what it is compared with: the float32 twin of an int8 one, and
-        the body of an int8 or float16 one with a float tail.
+    def _written(self, name: str, scratch: Path, *, twin: bool) -> TargetFiles:
+        """The shipped file of a target, and in `scratch` what it is compared with: with `twin` the float32 twin of an
+        int8 one, and the body of an int8 or float16 one with a float tail.
         """
         to, shipped = self.targets[name], self.files[name]
         precision = self.recipe.precision_in(to)
         artifacts, body = [Artifact(shipped, self.lowered, precision)], None
-        if precision == "int8":
-            twin = scratch / shipped.name
-            to.write(self.graph, twin, self._facts("float32"))
-            artifacts.append(Artifact(twin, self.graph, "float32", shipped=False))
+        if precision == "int8" and twin:
+            path = scratch / shipped.name
+            to.write(self.graph, path, self._facts("float32"))
+            artifacts.append(Artifact(path, self.graph, "float32", shipped=False))
         if precision != "float32" and (heads := self._body):
             path = scratch / f"body{to.suffix}"
             to.write(heads, path, Facts(heads.name, precision))
             body = Artifact(path, heads, precision, shipped=False)
         return TargetFiles(name, tuple(artifacts), body)
+
+    def _has_twin(self, name: str) -> bool:
+        """Of the first target, and of all where int8 and float are to be timed or evaluated side by side."""
+        compared = self.recipe.gates.latency_ratio is not None or self.labelled is not None
+        return compared or name == self.recipe.targets[0]
 
     @cached_property
     def _body(self) -> Graph | None:

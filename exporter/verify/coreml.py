@@ -125,7 +125,7 @@ class OpenCoreML:
             told += self._lost(sample)
         if self.shipped is None:
             told.append(
-                f"{self._path.name} was run by the {NAME}: it proves what the file says, not how Apple's kernels "
+                f"the Core ML package was run by the {NAME}: it proves what the file says, not how Apple's kernels "
                 "round. On a Mac the same command runs Core ML"
             )
         return told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from exporter.ir.graph import Graph
@@ -57,7 +58,7 @@ class TargetRun:
         if self._heads and self._behind:
             given = self._heads.run(sample)
             self._heads.add(sample, given, heads, integers)
-            ends = dict(zip(self._behind.graph.output_names, self._behind.run(given), strict=True))
+            ends = dict(zip(self._behind.graph.output_names, self._behind.run(self._as_codes(given)), strict=True))
         for comparison in self._comparisons:
             results = comparison.run(sample)
             comparison.add(sample, results, reference, integers, ends if comparison is self.shipped else {})
@@ -92,6 +93,12 @@ class TargetRun:
     def warnings(self, sample: Tensors) -> list[str]:
         """What users of the shipped file must know of this runtime on this host; of its body, where it has a tail."""
         return self._measured()[0].file.warnings(sample)
+
+    def _as_codes(self, heads: Tensors) -> list[Tensor]:
+        """Heads as the interpreter's tail takes them, from a file that gives some of them dequantised."""
+        assert self._behind
+        pairs = zip(self._behind.graph.inputs, heads, strict=True)
+        return [codes(t, v.quant).to(getattr(torch, v.quant.dtype)) if v.quant else t for v, t in pairs]
 
     def _measured(self) -> list[Comparison]:
         return [*([self._heads] if self._heads else []), *self._comparisons]

@@ -58,7 +58,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     for stage in ("build", "capture", "simplify", "quantize", "lower"):
         getattr(pipeline, stage)()
     photos = load_samples(default_samples_dir(), pipeline.recipe.preprocess, PHOTOS)
-    files = [pipeline._written(target, scratch) for target in pipeline.targets]
+    files = [pipeline._written(target, scratch, twin=True) for target in pipeline.targets]
     return Run(pipeline, photos, scratch, verify(pipeline.inputs.module, files, photos.feeds(), Gates()))
 
 

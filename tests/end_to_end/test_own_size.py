@@ -53,7 +53,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     pipeline.folder = tmp_path_factory.mktemp(request.param)
     for stage in ("build", "capture", "simplify", "quantize", "lower"):
         getattr(pipeline, stage)()
-    files = pipeline._written("tflite", tmp_path_factory.mktemp("twin"))
+    files = pipeline._written("tflite", tmp_path_factory.mktemp("twin"), twin=True)
     inputs = pipeline.inputs
     found = verify(inputs.module, [files], inputs.held_out.feeds(), Gates())
     return Run(MODELS[request.param], found.samples, found.targets[0], read_file(pipeline.files["tflite"]))

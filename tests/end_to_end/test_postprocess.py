@@ -43,6 +43,20 @@ def test_every_precision_and_every_ending_passes_its_gates(postprocess, precisio
     assert bool(inspect_file(tmp_path / "out").tail_ops) == (postprocess != "raw" and precision == "int8")
 
 
+@pytest.mark.parametrize("target", ["onnx", "coreml"])
+@pytest.mark.parametrize("precision", ["float", "int8"])
+@pytest.mark.parametrize("postprocess", ["raw", "decoded", "nms"])
+def test_every_ending_passes_its_gates_in_other_formats(target, postprocess, precision, tmp_path):
+    done = run(tmp_path / "out", targets=target, postprocess=postprocess, precision=precision)
+    assert done.verification.passed, done.verification.gates
+    assert verify_bundle(tmp_path / "out").passed
+    found = done.verification.targets[0].detections
+    assert all(row.matched == row.expected > 0 for row in found if row.reference == "interpreter")
+    assert {row.reference for row in found} >= (
+        {"interpreter"} if (postprocess, precision) == ("nms", "int8") else set()
+    )
+
+
 @pytest.mark.parametrize("io", ["int8", "uint8"])
 def test_codes_go_in_and_floats_come_out(io, tmp_path):
     done = run(tmp_path / "out", postprocess="nms", precision="int8", io=io)

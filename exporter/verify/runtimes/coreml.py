@@ -6,6 +6,8 @@ those of the reference executor's readers: coremltools' are not asked for what i
 
 from __future__ import annotations
 
+import importlib
+import logging
 import platform
 import sys
 import warnings
@@ -13,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +25,6 @@ from exporter.errors import DataError, RuntimeUnavailable, UnsupportedError
 from exporter.verify.devices.facts import Latency
 from exporter.verify.runtimes.litert import TensorInfo, match
 from exporter.verify.runtimes.mil_reference import MilReference
-from exporter.verify.runtimes.mil_reference.schema import silent_import
 from exporter.verify.runtimes.timing import measure
 
 Units = Literal["CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE"]
@@ -89,6 +91,23 @@ class CoreMLRuntime:
             else np.asarray(found)
             for info in self.outputs
         }
+
+
+def silent_import(name: str) -> ModuleType:
+    """A module of coremltools. Raises RuntimeUnavailable where the package is absent."""
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of every part of Core ML that only a Mac has
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            "coremltools is not installed", why=str(error), try_='pip install "edge-export[coreml]"'
+        ) from error
+    finally:
+        logger.setLevel(level)
 
 
 def load_runtime() -> Any:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from exporter.errors import DataError
-from exporter.verify.runtimes.mil_reference.schema import model_schema
+from exporter.errors import DataError, RuntimeUnavailable
 
 MANIFEST = "Manifest.json"
 ITEMS = "Data"
@@ -35,7 +34,7 @@ def read_package(path: Path) -> Package:
         content = file.read_bytes()
     except OSError as error:
         raise broken(path, f"{file.relative_to(path)}: {error.strerror}") from error
-    model = model_schema().Model()
+    model = _specification()
     try:
         model.ParseFromString(content)
     except Exception as error:  # protobuf's DecodeError; its class depends on the implementation that is loaded
@@ -43,6 +42,17 @@ def read_package(path: Path) -> Package:
     if not content or model.WhichOneof("Type") is None:
         raise broken(path, f"{file.name} holds no model")
     return Package(path, file.parent, model)
+
+
+def _specification() -> Any:
+    """An empty specification, of Apple's protobuf schema."""
+    try:
+        from exporter.lower.coreml.schema import Model
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            "coremltools is not installed", why=str(error), try_='pip install "edge-export[coreml]"'
+        ) from error
+    return Model.Model()
 
 
 def inside(path: Path, file: Path) -> None:

@@ -35,7 +35,6 @@ class Suppression:
         overlap = float(values.get(spec.iouThresholdInputFeatureName, spec.iouThreshold))
         least = float(values.get(spec.confidenceThresholdInputFeatureName, spec.confidenceThreshold))
         kept = self._kept(confidence.astype(np.float64), coordinates.astype(np.float64), overlap, least)
-        kept = kept[: self._most]
         padding = ((0, max(0, self._least - len(kept))), (0, 0))
         return {
             spec.confidenceOutputFeatureName: np.pad(confidence[kept], padding),
@@ -47,7 +46,7 @@ class Suppression:
         order = np.argsort(-best, kind="stable")
         order = order[best[order] >= least]
         kept: list[int] = []
-        while order.size:
+        while order.size and len(kept) != self._most:
             top, order = order[0], order[1:]
             kept.append(int(top))
             falls = _overlaps(boxes[top], boxes[order]) > overlap

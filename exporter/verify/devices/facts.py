@@ -37,6 +37,8 @@ class RealDevice(_Device):
     """Of the CPU frequency; empty where it cannot be read."""
     celsius: float | None = None
     """The hottest thermal zone after the run."""
+    throttling: str = ""
+    """Android's thermal status after the run: none, light, …; empty elsewhere."""
 
 
 class EmulatedDevice(_Device):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from exporter.errors import RuntimeUnavailable
 from exporter.verify.devices.protocol import Completed
@@ -41,6 +42,10 @@ class LocalWorkspace:
             shutil.copy(self.folder / name, place)
         except OSError as error:
             raise RuntimeUnavailable(f"the runner left no {name}", why=error.strerror or str(error)) from error
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing that the runner cannot find."""
+        return {}
 
 
 class LocalDevice:

@@ -3,22 +3,69 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 from exporter.errors import UsageError, nearest
 from exporter.verify.devices.arm64 import Arm64Device
 from exporter.verify.devices.local import LocalDevice
 from exporter.verify.devices.protocol import Device
+from exporter.verify.devices.shell import Options
+from exporter.verify.devices.ssh import SshDevice
 
-KINDS = ("local", "arm64[:CORE][@tflite-runtime]", "ssh://USER@HOST[:PORT]", "adb[:SERIAL]")
+KINDS = (
+    "local",
+    "arm64[:CORE][@tflite-runtime]",
+    "ssh://[USER@]HOST[:PORT][?python=PATH&cores=0-3]",
+    "adb[:SERIAL]",
+)
 
 
 def device(name: str) -> Device:
     """The device of a name as users write it. Nothing is started yet. Raises UsageError for any other name."""
-    kind = re.split("[:@]", name, maxsplit=1)[0]
+    address, _, query = name.partition("?")
+    kind = re.split("[:@]", address, maxsplit=1)[0]
     if name == "local":
         return LocalDevice()
     if kind == "arm64":
         return Arm64Device(name)
+    if kind == "ssh":
+        return _ssh(name, address, _options(name, query, {"python", "cores"}))
     raise UsageError(
         f"no device is called {name!r}", why=nearest(kind, ["local", "arm64", "ssh", "adb"]), try_=", ".join(KINDS)
     )
+
+
+def _ssh(name: str, address: str, options: Options) -> SshDevice:
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise UsageError(f"{name!r} is no address", why=str(error), try_=KINDS[2]) from error
+    if not host or host.startswith("-") or (parts.username or "").startswith("-") or parts.path.strip("/"):
+        raise UsageError(f"{name!r} is no address of a host", try_=KINDS[2])
+    if parts.password:
+        raise UsageError(f"{name.replace(parts.password, '…')!r} holds a password", try_="a key, for ssh in batch mode")
+    return SshDevice(name, host, port, parts.username, options)
+
+
+def _options(name: str, query: str, known: set[str]) -> Options:
+    """Of `python=PATH&cores=4-7`."""
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    for key in given.keys() - known:
+        raise UsageError(f"{name!r} has no option {key!r}", why=nearest(key, known), try_=", ".join(sorted(known)))
+    if "/" in (python := given.get("python", "")) and not python.startswith("/"):
+        raise UsageError(f"{name!r}: {python!r} is relative to nothing", try_="the absolute path of Python there")
+    path = Path(given["benchmark_model"]) if "benchmark_model" in given else None
+    return Options(python, _cores(name, given["cores"]) if "cores" in given else (), path)
+
+
+def _cores(name: str, text: str) -> tuple[int, ...]:
+    """`0,4-7` -> (0, 4, 5, 6, 7)."""
+    cores: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise UsageError(f"{name!r}: {text!r} is no list of cores", try_="cores=0,4-7")
+        cores.update(range(int(first), int(last or first) + 1))
+    return tuple(sorted(cores))

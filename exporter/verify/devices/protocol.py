@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,10 @@ class Workspace(Protocol):
 
     def pull(self, name: str, place: Path) -> None:
         """Copy a file of the folder to a local folder. Raises RuntimeUnavailable where there is none."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """What the device says about itself, over what the runner finds (its keys); asked for after the run."""
         ...
 
 

@@ -11,6 +11,7 @@ import glob
 import json
 import os
 import platform
+import re
 import sys
 import time
 
@@ -27,6 +28,15 @@ START, STOP = 1, 2
 ABSENT, FAILED = 3, 4
 """Exit codes: no runtime here, the runtime refused the file."""
 
+ELF_MACHINES = {3: "x86", 62: "x86", 40: "arm", 183: "arm"}
+"""e_machine of elf.h -> processor: a 64-bit one runs 32-bit programs itself."""
+BOARDS = ("/sys/class/dmi/id/sys_vendor", "/sys/class/dmi/id/product_name", "/proc/device-tree/compatible")
+KVM = (
+    "/sys/class/dmi/id/product_name",
+    "/sys/class/ptp/ptp0/clock_name",
+    "/sys/devices/system/clocksource/clocksource0/available_clocksource",
+)
+
 
 class Absent(Exception):
     """No runtime for the file on this device."""
@@ -42,6 +52,8 @@ def main(path):
         result.update(run(job))
     except Absent as error:
         result["error"], code = str(error), ABSENT
+    except OSError:
+        raise  # a full disk is no fault of the file
     except Exception as error:
         result["error"], code = f"{type(error).__name__}: {error}", FAILED
     result["facts"]["celsius"] = celsius()
@@ -193,18 +205,40 @@ def facts():
 
 
 def emulator():
-    """What emulates this process's processor; empty where nothing seems to.
+    """What emulates this machine's processor; empty where nothing seems to.
 
-    A user-mode emulator answers uname() with its guest's machine, but the kernel's own files name the real one.
+    A user-mode emulator gives its guest's answers to uname() and to /proc/self, but not to /proc/thread-self: there the
+    kernel shows the program that it runs itself, which is the emulator's. Linux 6.1 and newer also name their own
+    machine. QEMU's whole machines say that they are QEMU's, and those on a processor of silicon that KVM is there too.
     """
-    real = read("/proc/sys/kernel/arch").strip()  # Linux 6.1 and newer
-    if (
-        real
-        and real != platform.machine()
-        and {real, platform.machine()} not in ({"aarch64", "armv8l"}, {"x86_64", "i686"})
-    ):
-        return f"user-mode emulation on {real}"
+    guest = family(platform.machine())
+    for host in (program_of_kernel(), family(read("/proc/sys/kernel/arch").strip())):
+        if host and host != guest:
+            return f"user-mode emulation on {host}"
+    cpuinfo = read("/proc/cpuinfo")
+    if "QEMU TCG" in cpuinfo or re.search(r"CPU implementer\s*: 0x00\n(.+\n)*CPU part\s*: 0x051\n", cpuinfo):  # `max`
+        return "QEMU, whole machine"
+    board = " ".join(read(path) for path in BOARDS)
+    if ("QEMU" in board or "linux,dummy-virt" in board) and "kvm" not in " ".join(read(path) for path in KVM).lower():
+        return "QEMU, whole machine, with no sign of KVM"
     return ""
+
+
+def program_of_kernel():
+    """The processor that the program is for which the kernel runs here; empty where that cannot be seen."""
+    try:
+        with open("/proc/thread-self/exe", "rb") as file:
+            header = file.read(20)
+    except OSError:
+        return ""
+    return ELF_MACHINES.get(int.from_bytes(header[18:], sys.byteorder), "")
+
+
+def family(machine):
+    """uname's machine -> processor."""
+    if machine.startswith(("aarch64", "arm")):
+        return "arm"
+    return "x86" if machine in ("x86_64", "i386", "i486", "i586", "i686") else machine
 
 
 def celsius():

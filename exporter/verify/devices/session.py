@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from exporter.verify.processor import processor
 
 RUNNER, JOB, RESULT = Path(runner.__file__), "job.json", "result.json"
 WARMUPS = 3
+SIGNALS = frozenset(signal.Signals)
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ def run_there(device: Device, there: Workspace, job: Job, scratch: Path, *, coun
         raise _crashed(device, done)
     there.pull(RESULT, scratch)
     result: dict[str, Any] = json.loads((scratch / RESULT).read_text())
+    result["facts"].update(there.facts())
     if done.code == runner.ABSENT:
         raise RuntimeUnavailable(
             f"{device.name} has no runtime for {job.model.name}",
@@ -112,7 +115,8 @@ def device_facts(device: Device, facts: Mapping[str, Any]) -> RealDevice | Emula
     }
     if emulator := device.emulator or facts["emulator"]:
         return EmulatedDevice(**common, emulator=emulator)
-    return RealDevice(**common, cores=facts["cores"], governor=facts["governor"], celsius=facts["celsius"])
+    found = {field: facts[field] for field in ("cores", "governor", "celsius")}
+    return RealDevice(**common, **found, throttling=facts.get("throttling", ""))
 
 
 @cache
@@ -136,8 +140,8 @@ def _pulled(there: Workspace, name: str, place: Path) -> np.ndarray:
 
 def _crashed(device: Device, done: Completed) -> RuntimeUnavailable:
     lines = [line for line in done.err.splitlines() if line.strip()]
+    number = -done.code if done.code < 0 else done.code - 128  # Python's way to say it, and the shell's
+    ending = f"was ended by {signal.Signals(number).name}" if number in SIGNALS else f"ended with {done.code}"
     return RuntimeUnavailable(
-        f"the runner ended with {done.code} on {device.name}",
-        where=lines[-3:],
-        try_="edge-export doctor, on the device",
+        f"the runner {ending} on {device.name}", where=lines[-3:], try_="edge-export doctor, on the device"
     )

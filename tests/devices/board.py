@@ -114,12 +114,13 @@ def board(folder: Path, *, kilobytes: int = 0, path: str = "/usr/bin:/bin") -> I
 
     `kilobytes`: of a disk of its own for `tmp`. `path`: the board's PATH, after its own programs.
     """
-    sshd = _program("sshd")
+    sshd = program("sshd")
     root = os.geteuid() == 0
     for name in ("bin", "tmp", "site", "client"):
         (folder / name).mkdir()
     for key in ("host_key", "user_key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / key], check=True)
+        keygen = [program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-f", folder / key]
+        subprocess.run(keygen, check=True, env=environment())
     shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -128,7 +129,10 @@ def board(folder: Path, *, kilobytes: int = 0, path: str = "/usr/bin:/bin") -> I
     (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host}")
     (folder / "sshd_config").write_text(CONFIG.format(port=port, folder=folder, path=path))
     (folder / "client" / "config").write_text(CLIENT.format(folder=folder))
-    (folder / "client" / "ssh").write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/client/config "$@"\n')
+    libraries = f"LD_LIBRARY_PATH={environment()['LD_LIBRARY_PATH']}"
+    (folder / "client" / "ssh").write_text(
+        f'#!/bin/sh\nexec env {libraries} {program("ssh")} -F {folder}/client/config "$@"\n'
+    )
     (folder / "client" / "ssh").chmod(0o755)
     (folder / "passwd").write_text(f"root:x:0:0::{folder}:/bin/sh\nsshd:x:65534:65534::/run/sshd:/usr/sbin/nologin\n")
     start = f"exec {sshd} -D -e -f {folder}/sshd_config"
@@ -155,8 +159,11 @@ def board(folder: Path, *, kilobytes: int = 0, path: str = "/usr/bin:/bin") -> I
         found.end()
 
 
-def _program(name: str) -> str:
-    path = os.pathsep.join([str(DOUBLES / "usr/sbin"), os.environ.get("PATH", ""), "/usr/sbin"])
+def program(name: str) -> str:
+    """Of this machine, or unpacked."""
+    path = os.pathsep.join(
+        [os.environ.get("PATH", ""), "/usr/sbin", *(str(DOUBLES / p) for p in ("usr/bin", "usr/sbin"))]
+    )
     found = shutil.which(name, path=path)
     if not found:
         pytest.skip(f"no {name} on this machine: tests/devices/fetch.sh FOLDER, then EDGE_EXPORT_DOUBLES=FOLDER")

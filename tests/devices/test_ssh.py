@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,7 +22,10 @@ from verify.small_tflite import SHAPE, int8_conv
 
 from exporter.errors import RuntimeUnavailable
 from exporter.verify.devices import Job, device, run_job
-from exporter.verify.devices.facts import RealDevice
+from exporter.verify.devices.arm64.emulator import emulated, environment
+from exporter.verify.devices.arm64.place import home
+from exporter.verify.devices.arm64.wheels import LITERT
+from exporter.verify.devices.facts import EmulatedDevice, RealDevice
 
 ENDLESS = 10_000_000
 """Timed runs that no test waits for."""
@@ -76,6 +80,19 @@ def test_a_python_of_ones_own(host: Board, job: Job):
     assert run_job(device(f"{host.name}?python={python}"), job).outputs
     error = refused(f"{host.name}?python=/no/python", job)
     assert error.what == f"there is no /no/python on {host.name}?python=/no/python"
+
+
+def test_a_board_that_is_emulated_is_found_out_and_not_timed(host: Board, job: Job, arm64: None):
+    variables = [f"{key}={value}" for key, value in environment(home(), LITERT).items()]
+    host.program("python3", f'exec env -i {shlex.join([*variables, *emulated(home(), "cortex-a76")])} "$@"')
+    ran = run_job(device(host.name), job)
+    assert isinstance(ran.device, EmulatedDevice)
+    assert ran.device.machine == "aarch64"
+    assert ran.device.emulator == "user-mode emulation on x86"
+    assert ran.latency is None
+    for here, there in zip(run_job(device("local"), job).outputs, ran.outputs, strict=True):
+        np.testing.assert_array_equal(here["copy"], there["copy"])
+    assert host.left == []
 
 
 def test_a_wrong_key(host: Board, job: Job):

@@ -48,6 +48,8 @@ def main(path):
     with open(os.path.basename(path)) as file:
         job = json.load(file)
     result, code = {"facts": facts()}, 0
+    if result["facts"]["emulator"]:
+        job["warmups"] = job["runs"] = 0  # its time says nothing
     try:
         result.update(run(job))
     except Absent as error:

@@ -97,7 +97,7 @@ def export(
     folder = pipeline.run(Path(out) if out else None)
     assert folder is not None
     if check:
-        raise_on_failure(pipeline.verification)
+        raise_on_failure(pipeline.verification.gates)
     return Export(folder, pipeline.result)
 
 

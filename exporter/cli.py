@@ -108,18 +108,41 @@ def export(
             print_report(pipeline.result, shown)
         shown.print(f"\n{folder}/", soft_wrap=True, markup=False)
     if stop_after in ("verify", "report"):
-        raise_on_failure(pipeline.verification)
+        raise_on_failure(pipeline.verification.gates)
 
 
 @app.command(no_args_is_help=True)
-def verify(bundle: options.Bundle, quiet: options.Quiet = False, json: options.Json = False) -> None:
-    """Check a BUNDLE: hashes, golden outputs on the local runtime, latency."""
-    from exporter.report.check import print_check
-    from exporter.verify.bundle import verify_bundle
+def verify(
+    bundle: options.Bundle,
+    on: options.On = None,
+    float_: options.Float = None,
+    images: options.DeviceImages = None,
+    baseline: options.Baseline = None,
+    junit: options.Junit = None,
+    summary: options.Summary = None,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Check a BUNDLE: hashes, golden outputs on the local runtime, latency; parity and cost on devices."""
+    from exporter.report import check_junit, strict_json
+    from exporter.report.check import print_check, summarise
+    from exporter.report.write import append_text, refuse_unwritable, write_text
+    from exporter.verify.bundle import OnDevices, counts_before, verify_bundle
+    from exporter.verify.devices import device
 
-    check = verify_bundle(bundle)
+    devices = [device(name) for name in dict.fromkeys(on or ())]
+    _refuse_without_devices(on, {"--float": float_, "--images": images, "--baseline": baseline})
+    refuse_unwritable(*(path for path in (junit, summary) if path))
+    before = counts_before(baseline, bundle, devices) if baseline else ()
+    asked = OnDevices(devices, twin=float_, images=images, baseline=before) if devices else None
+    say = console(stderr=True).print if devices and not quiet else lambda text: None
+    check = verify_bundle(bundle, asked, say)
+    if junit:
+        write_text(junit, check_junit(check))
+    if summary:
+        append_text(summary, summarise(check))
     if json:
-        sys.stdout.write(check.model_dump_json(indent=1) + "\n")
+        sys.stdout.write(strict_json(check.model_dump()))
     elif not quiet:
         print_check(check, console())
     check.raise_on_failure()
@@ -208,6 +231,12 @@ def _refuse_ignored(recipe: Recipe, given: dict[str, object]) -> None:
         raise UsageError(f"{' and '.join(named)} without --int8", why=f"{recipe.precision} has no ranges")
     if len(named) == len(given):
         raise UsageError("--plan and --ranges exclude each other", why="a plan holds finished ranges")
+
+
+def _refuse_without_devices(on: Sequence[str] | None, given: dict[str, object]) -> None:
+    named = [name for name, value in given.items() if value is not None]
+    if named and not on:
+        raise UsageError(f"{' and '.join(named)} without --on", why="no device is named", try_="--on local, or another")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import json
@@ -148,6 +149,15 @@ def licences(samples: Samples) -> dict[str, list[str]]:
         if entry["file"] in samples.names:
             found.setdefault(entry["licence"], []).append(f"{entry['file']} ({entry['author']})")
     return found
+
+
+def state_sha256(module: nn.Module) -> str:
+    """Hex digest over parameters and buffers with their names: exports with the same one hold the same weights."""
+    digest = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _module(recipe: Recipe) -> nn.Module:

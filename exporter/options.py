@@ -11,7 +11,7 @@ from exporter.lower import NAMES
 from exporter.progress import Stage
 
 _MODEL, _PRECISION, _OUTPUT = "Model", "Format and precision", "Output"
-_CALIBRATION, _EVALUATION = "Calibration", "Evaluation"
+_CALIBRATION, _EVALUATION, _DEVICES = "Calibration", "Evaluation", "Devices"
 _FLAG = " "
 """Typer would print `<bool>` beside a flag."""
 
@@ -99,6 +99,22 @@ EvalImages = Annotated[
     int | None, _option(_EVALUATION, "N", "Evaluate on at most N pictures (default: all).", "--eval-images", min=1)
 ]
 
+On = Annotated[
+    list[str] | None,
+    _option(_DEVICES, "DEVICE", "Run there: local, arm64[:CORE], ssh://USER@HOST or adb[:SERIAL]; again for another."),
+]
+Float = Annotated[
+    Path | None, _option(_DEVICES, "BUNDLE", "Float export of the same model: int8 against float, there.", "--float")
+]
+DeviceImages = Annotated[
+    str | None,
+    _option(_DEVICES, "N|FOLDER", "Of the project's pictures N (default: 4), or those of a folder.", "--images"),
+]
+Baseline = Annotated[
+    Path | None, _option(_DEVICES, "FILE", "What verify --json printed before: instructions must not have risen.")
+]
+Junit = Annotated[Path | None, _option(_OUTPUT, "FILE", "Write JUnit XML: a test case for every gate and device.")]
+Summary = Annotated[Path | None, _option(_OUTPUT, "FILE", "Append Markdown, as for $GITHUB_STEP_SUMMARY.")]
 Out = Annotated[Path | None, _option(_OUTPUT, "FOLDER", "Where the bundle goes (default: out/NAME-PRECISION).")]
 StopAfter = Annotated[
     Stage,

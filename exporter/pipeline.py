@@ -15,7 +15,7 @@ from exporter import bundle
 from exporter.build.postprocess import Decoded
 from exporter.capture import capture
 from exporter.errors import ExportError, UnsupportedError, UsageError, nearest
-from exporter.inputs import Inputs, describe_samples, evaluating, licences, load_inputs
+from exporter.inputs import Inputs, describe_samples, evaluating, licences, load_inputs, state_sha256
 from exporter.ir.graph import Graph
 from exporter.ir.tail import body
 from exporter.ir.text import graph_text
@@ -263,6 +263,7 @@ class Pipeline:
             "recipe": self.recipe.model_dump(mode="json") | {"labels": "labels.txt" if self.labels else None},
             "weights": self.inputs.weights,
             "weights_sha256": self.inputs.weights_sha256 or None,
+            "state_sha256": state_sha256(self.inputs.module),
             "licence": self.recipe.licence,
             "versions": versions(),
             "calibration": calibrated if self.plan is not None and self.given_plan is None else None,

@@ -40,6 +40,17 @@ class Evaluation(_Section):
     limit: Positive | None = None
 
 
+Release = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
+
+
+class MinimumRuntime(_Section):
+    """A release of TFLite, of onnxruntime, of iOS; None asks nothing."""
+
+    tflite: Release | None = None
+    onnx: Release | None = None
+    coreml: Release | None = None
+
+
 class Gates(_Section):
     """What must hold for exit code 0; None switches a gate off. SNR in dB, size in MB (10^6 bytes)."""
 
@@ -57,10 +68,22 @@ class Gates(_Section):
     """Least SNR of the int8 file against PyTorch, over its outputs, on pictures not calibrated on."""
     integer_share: float | None = 1.0
     """Least share of ops between input and output that work on integers."""
+    device_equal: float | None = 0.999
+    """Least share of int8 output codes on a device equal to this machine's; for it and the next two: verify --on."""
+    device_lsb: int | None = 1
+    """Largest difference of an int8 output code on a device from this machine's."""
+    device_snr: float | None = 90.0
+    """Least SNR of a float output on a device against this machine's."""
+    max_transposes: int | None = None
+    """Most operators in the file that only reorder axes."""
+    minimum_runtime: MinimumRuntime = MinimumRuntime()
+    """The newest runtime that a file may need."""
     max_size: float | None = None
     """Largest file."""
     latency_ratio: float | None = None
     """Most int8 time per float time on the same device."""
+    instructions: float | None = 0.001
+    """Most rise of the instructions of one inference over the baseline's, as a share: verify --baseline."""
     same_detections: float | None = 0.99
     """Least share of detections that are PyTorch's in a float32 file, the interpreter's in an int8 or float16 one."""
     similar_detections: float | None = None
@@ -348,6 +371,7 @@ _SECTIONS = {
     "nms": Nms,
     "calibration": Calibration,
     "evaluation": Evaluation,
+    "minimum_runtime": MinimumRuntime,
     "gates": Gates,
 }
 

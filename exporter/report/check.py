@@ -6,19 +6,39 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from exporter.report import figures
+from exporter.report import devices, figures
+from exporter.report.markdown import markdown_sheet
 from exporter.report.parts import FAIL, PASS, Column, Fact, Table
-from exporter.report.sheet import Verdict, print_sheet
-from exporter.verify.bundle import BundleCheck, TargetCheck
+from exporter.report.sheet import Part, Verdict, print_sheet
+from exporter.report.tables import gates
+from exporter.verify.bundle import BundleCheck
+from exporter.verify.golden import TargetCheck
 
 
 def print_check(check: BundleCheck, console: Console) -> None:
-    """Files, then for each target runtime, latency and golden outputs; verdict."""
+    """Files, then for each target runtime, latency and golden outputs; devices; verdict."""
+    title, parts = sheet(check)
+    print_sheet(console, title, *parts)
+
+
+def summarise(check: BundleCheck) -> str:
+    """The same as Markdown, for a CI job's summary."""
+    title, parts = sheet(check)
+    return markdown_sheet(title, *parts)
+
+
+def sheet(check: BundleCheck) -> tuple[str, tuple[Part, ...]]:
+    """Title and parts."""
     several = len(check.targets) > 1
-    tables = [table for found in check.targets if (table := _golden(found, several))]
-    verdict = Verdict(check.passed, f"{PASS if check.passed else FAIL}: {_verdict(check)}")
     title = check.folder if several else "/".join([check.folder, *(found.file for found in check.targets)])
-    print_sheet(console, title, tuple(_facts(check)), *tables, verdict)
+    return title, (
+        tuple(_facts(check)),
+        *(_golden(found, several) for found in check.targets),
+        tuple(devices.facts(check.devices)),
+        *devices.tables(check.devices),
+        gates(check.gates),
+        Verdict(check.passed, f"{PASS if check.passed else FAIL}: {_verdict(check)}"),
+    )
 
 
 def _golden(found: TargetCheck, several: bool) -> Table | None:
@@ -69,7 +89,13 @@ def _verdict(check: BundleCheck) -> str:
         else f"all {figures.plural(check.files, 'file')} as exported"
     )
     golden = [row for found in check.targets for row in found.golden]
-    if not golden:
-        return f"{files}, golden outputs not compared"
-    good = sum(row.passed for row in golden)
-    return f"{files}, {good} of {figures.plural(len(golden), 'golden output')} within tolerance"
+    good = f"{sum(row.passed for row in golden)} of {figures.plural(len(golden), 'golden output')} within tolerance"
+    told = [files, good if golden else "golden outputs not compared"]
+    lost = dict.fromkeys(row.device for row in check.devices if row.problem)
+    told += [f"{', '.join(lost)} did not run"] if lost else []
+    for judged, when in ((check.exported, " at export"), (check.gates, "")):
+        failed = [f"{gate.label} {gate.value} (limit {gate.limit})" for gate in judged if not gate.passed]
+        if judged:
+            told.append(f"{len(judged) - len(failed)} of {figures.plural(len(judged), 'gate')} held{when}")
+        told += failed
+    return ", ".join(told)

@@ -18,7 +18,11 @@ def to_json(report: Report) -> str:
     Equal reports give equal bytes. JSON has no infinities: they become the strings `inf`, `-inf` and `nan`.
     """
     passed = report.verification.passed if report.verification else None
-    content = {"passed": passed, **report.model_dump(mode="python")}
+    return strict_json({"passed": passed, **report.model_dump(mode="python")})
+
+
+def strict_json(content: Any) -> str:
+    """Indented, without infinities and NaN."""
     return json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from exporter.report.document import document
 from exporter.report.parts import FAIL, Fact, Table
+from exporter.report.sheet import Part, Verdict
 from exporter.verify.results import Report
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~$#]|(?<!\w)_|_(?!\w))")
@@ -26,14 +27,28 @@ def markdown(report: Report) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
+def markdown_sheet(title: str, *parts: Part) -> str:
+    """The same for what `print_sheet` prints, every column shown."""
+    blocks = [f"## {_escape(title)}"]
+    for part in parts:
+        if isinstance(part, Verdict):
+            blocks.append(f"**{_escape(part.text)}**")
+        elif isinstance(part, Table):
+            blocks += [f"### {_escape(part.title)}", _table(part), _escape(part.note)]
+        elif part:
+            blocks += [_alert(part), _facts(fact for fact in part if not fact.loud)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
 def _alert(facts: Iterable[Fact]) -> str:
     """GitHub's warning box; elsewhere a quotation."""
-    loud = [f"> **{_escape(fact.text)}**" for fact in facts if fact.loud]
+    loud = [f"> **{_escape(f'{fact.label} {fact.text}'.strip())}**" for fact in facts if fact.loud]
     return "\n".join(["> [!WARNING]", *loud]) if loud else ""
 
 
 def _facts(facts: Iterable[Fact]) -> str:
-    return "\n".join(f"- **{_escape(fact.label)}**: {_escape(fact.text)}" for fact in facts)
+    labelled = ((_escape(fact.label), _escape(fact.text)) for fact in facts)
+    return "\n".join(f"- **{label}**: {text}" if label else f"- {text}" for label, text in labelled)
 
 
 def _table(table: Table) -> str:

@@ -18,8 +18,12 @@ class Verdict:
     text: str
 
 
-def print_sheet(console: Console, title: str, *parts: tuple[Fact, ...] | Table | Verdict | None) -> None:
-    """Title and parts, a blank line between them; None and empty parts are left out. All rows of a table are shown."""
+Part = tuple[Fact, ...] | Table | Verdict | None
+"""None and empty ones are left out."""
+
+
+def print_sheet(console: Console, title: str, *parts: Part) -> None:
+    """Title and parts, a blank line between them. All rows of a table are shown."""
     say = Writer(console)
     if title:
         say.out(say.text(title, "bold"))

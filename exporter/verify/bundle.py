@@ -2,63 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from exporter.bundle import MANIFEST, read_manifest, sha256
-from exporter.errors import AccuracyError, DataError, RuntimeUnavailable
-from exporter.verify.detections import DetectionMeter, Tolerance
-from exporter.verify.devices.facts import Latency
-from exporter.verify.files import open_runtime
-from exporter.verify.latency import measure_latency
+from exporter.errors import DataError, UsageError
+from exporter.recipe import Gates
+from exporter.verify.device_gates import counted, judge_devices
+from exporter.verify.devices import Device
+from exporter.verify.gates import raise_on_failure
+from exporter.verify.golden import TargetCheck, run_golden
+from exporter.verify.on_device import FORMATS, DeviceCheck, Reference
 from exporter.verify.processor import processor
+from exporter.verify.results import Gate, Report
+from exporter.verify.subjects import files_of, subjects, twins
+
+RECORD = "record one: edge-export verify BUNDLE --on DEVICE --json > FILE"
 
 
 class _Row(BaseModel):
     model_config = ConfigDict(frozen=True)
-
-
-class GoldenOutput(_Row):
-    """One output on the golden input: largest absolute difference from the stored values, and what it may be."""
-
-    output: str
-    difference: float
-    tolerance: float
-
-    @computed_field  # type: ignore[prop-decorator]
-    @property
-    def passed(self) -> bool:
-        """Whether the difference is within the tolerance (NaN is not)."""
-        return self.difference <= self.tolerance
-
-
-class TargetCheck(_Row):
-    """One target's file of the bundle, run here on the golden input."""
-
-    target: str
-    file: str
-    golden: tuple[GoldenOutput, ...] = ()
-    golden_note: str = ""
-    """Why no golden output was compared, where none was."""
-    latency: Latency | None = None
-    runtime: str = ""
-    runtime_at_export: str = ""
-
-    def raise_on_failure(self) -> None:
-        """AccuracyError for golden outputs that differ."""
-        if wrong := [row for row in self.golden if not row.passed]:
-            other = self.runtime != self.runtime_at_export
-            raise AccuracyError(
-                f"{len(wrong)} of {len(self.golden)} golden outputs of {self.file} differ",
-                where=[f"{row.output}  by {row.difference:.3g}, may be {row.tolerance:.3g}" for row in wrong],
-                why=f"exported with {self.runtime_at_export}, run with {self.runtime}" if other else "",
-                try_=f"pip install {self.runtime_at_export.replace(' ', '==')}" if other else "export again",
-            )
 
 
 class BundleCheck(_Row):
@@ -73,16 +40,33 @@ class BundleCheck(_Row):
     """Files that the manifest does not list: reported, no failure."""
     targets: tuple[TargetCheck, ...] = ()
     processor: str = ""
+    devices: tuple[DeviceCheck, ...] = ()
+    """In the order in which they were asked for, file by file."""
+    gates: tuple[Gate, ...] = ()
+    """On what the devices gave."""
+    report: Report | None = None
+    """What was measured at export; None where the export stopped before."""
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def passed(self) -> bool:
-        """Every file as the manifest says, every golden output within its tolerance."""
+        """Every file as the manifest says, every golden output within its tolerance, every device and gate."""
         golden = [row for check in self.targets for row in check.golden]
-        return not (self.changed or self.missing) and all(row.passed for row in golden)
+        gates = (*self.gates, *self.exported)
+        unproven = any(row.problem for row in self.devices)
+        held = all(row.passed for row in golden) and all(gate.passed for gate in gates)
+        return held and not (self.changed or self.missing or unproven)
+
+    @property
+    def exported(self) -> tuple[Gate, ...]:
+        """The gates that were judged at export."""
+        found = self.report.verification if self.report else None
+        return found.gates if found else ()
 
     def raise_on_failure(self) -> None:
-        """DataError for missing or changed files, else AccuracyError for golden outputs that differ."""
+        """DataError for missing or changed files, else AccuracyError or BudgetError for golden outputs and gates, else
+        what kept a device from running.
+        """
         if self.missing or self.changed:
             raise DataError(
                 f"{self.folder} is not as it was exported",
@@ -91,40 +75,32 @@ class BundleCheck(_Row):
             )
         for check in self.targets:
             check.raise_on_failure()
+        raise_on_failure(self.exported, " when it was exported")
+        raise_on_failure(self.gates)
+        for row in self.devices:
+            if row.problem:
+                raise row.problem.error()
 
 
-class _Array(_Row):
-    """An entry of golden.json: a raw little-endian array."""
+@dataclass(frozen=True)
+class OnDevices:
+    """What `verify --on` was asked: where to run, the float export beside it, which pictures, and counts of before."""
 
-    name: str
-    file: str
-    dtype: str
-    shape: tuple[int, ...]
-    tolerance: float = 0.0
-
-
-class _Detections(_Row):
-    """Which outputs are boxes, class ids, scores and number, and when two results are the same."""
-
-    outputs: tuple[str, str, str, str]
-    least_iou: float
-    most_score: float
-    least_share: float
+    devices: Sequence[Device]
+    twin: Path | None = None
+    images: str | None = None
+    baseline: Sequence[DeviceCheck] = ()
 
 
-class _Golden(_Row):
-    runtime: str
-    inputs: tuple[_Array, ...]
-    outputs: tuple[_Array, ...]
-    detections: _Detections | None = None
-
-
-def verify_bundle(folder: Path) -> BundleCheck:
+def verify_bundle(
+    folder: Path, on: OnDevices | None = None, say: Callable[[str], None] = lambda text: None
+) -> BundleCheck:
     """Compare every file with the manifest's sha256, then run each target's golden input on the local runtime and time
-    it.
+    it; then run the files on devices, and judge what they gave. `say` is told what runs.
 
-    A model only runs when its file and its golden files are unchanged. Raises DataError for a folder that is no bundle,
-    and the errors of the runtimes.
+    A model only runs when its file and its golden files are unchanged, on a device when the whole bundle is. Raises
+    DataError for a folder that is no bundle, and the errors of the local runtimes; what goes wrong on a device is in
+    the result.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -139,14 +115,82 @@ def verify_bundle(folder: Path) -> BundleCheck:
         extra=tuple(sorted(found - listed.keys())),
         processor=processor(),
     )
-    checked = tuple(_check(folder, name, file, check, listed) for name, file in _models(manifest).items())
-    return check.model_copy(update={"targets": checked})
+    checked = tuple(_check(folder, name, file, check, listed) for name, file in files_of(manifest).items())
+    check = check.model_copy(update={"targets": checked, "report": _report(folder, check)})
+    if on is None or check.missing or check.changed:
+        return check
+    runnable = {row.target: row.file for row in checked if not row.golden_note}
+    rows = tuple(_on_devices(folder, runnable, on, say))
+    gates = judge_devices(rows, _gates(manifest), on.baseline)
+    return check.model_copy(update={"devices": rows, "gates": gates})
 
 
-def _models(manifest: Mapping[str, Any]) -> dict[str, str]:
-    """File name of each target."""
-    targets = manifest.get("targets")
-    return {str(name): str(file) for name, file in targets.items()} if isinstance(targets, dict) else {}
+def read_check(path: Path) -> BundleCheck:
+    """What `verify --json` printed. Raises DataError for anything else."""
+    try:
+        return BundleCheck.model_validate_json(path.read_text())
+    except OSError as error:
+        raise DataError(f"cannot read {path}", why=error.strerror or str(error), try_=RECORD) from error
+    except ValueError as error:
+        raise DataError(f"{path} is not the JSON of verify", why=str(error).splitlines()[0], try_=RECORD) from error
+
+
+def counts_before(path: Path, bundle: Path, devices: Sequence[Device]) -> tuple[DeviceCheck, ...]:
+    """The rows of a baseline. Raises DataError where it counted nothing on a device that counts, or another model's
+    instructions; UsageError where no device counts.
+    """
+    counting, model = [each.name for each in devices if each.can_count], read_manifest(bundle).get("model")
+    if not counting:
+        names = ", ".join(each.name for each in devices)
+        raise UsageError(f"--baseline without a device that counts instructions: {names}", try_="--on arm64:cortex-a76")
+    before = read_check(path)
+    if before.model != model:
+        raise DataError(f"{path} is of another model", why=f"{before.model}, and {bundle} is {model}", try_=RECORD)
+    known = {(device, target) for row in before.devices for device, target, _ in counted(row)}
+    files = [target for target, file in files_of(read_manifest(bundle)).items() if file.endswith(FORMATS)]
+    if absent := [(device, target) for device in counting for target in files if (device, target) not in known]:
+        raise DataError(
+            f"{path} has no instructions to compare with",
+            where=[f"{target} on {device}" for device, target in absent],
+            why="it was recorded without them" if before.devices else "it was recorded without --on",
+            try_=RECORD,
+        )
+    return before.devices
+
+
+def _on_devices(
+    folder: Path, files: Mapping[str, str], on: OnDevices, say: Callable[[str], None]
+) -> Iterator[DeviceCheck]:
+    """File by file, so that this machine's own outputs are held for one at a time."""
+    floats = twins(on.twin, folder) if on.twin else {}
+    for subject in subjects(folder, files, on.images):
+        if on.twin and subject.target not in floats:
+            raise DataError(f"{on.twin} has no {subject.target} file", try_=f"export it with --target {subject.target}")
+        reference = Reference(subject)
+        for device in on.devices:
+            say(f"{device.name}  {subject.path.name}")
+            yield reference.check(device, floats.get(subject.target))
+
+
+def _report(folder: Path, check: BundleCheck) -> Report | None:
+    """None where there is none, or it is not what was exported."""
+    path = folder / "report.json"
+    if path.name in (*check.missing, *check.changed, *check.extra) or not path.is_file():
+        return None
+    try:
+        return Report.model_validate_json(path.read_text())
+    except (OSError, ValidationError) as error:
+        raise DataError(f"{path} is damaged", why=str(error).splitlines()[0], try_="export again") from error
+
+
+def _gates(manifest: Mapping[str, Any]) -> Gates:
+    recipe = manifest.get("recipe")
+    try:
+        return Gates.model_validate(recipe.get("gates", {}) if isinstance(recipe, dict) else {})
+    except ValidationError as error:
+        raise DataError(
+            "the manifest's gates cannot be read", why=str(error).splitlines()[0], try_="export again"
+        ) from error
 
 
 def _check(folder: Path, target: str, file: str, check: BundleCheck, listed: Mapping[str, Any]) -> TargetCheck:
@@ -159,7 +203,7 @@ def _check(folder: Path, target: str, file: str, check: BundleCheck, listed: Map
     elif damaged := [n for n in (*check.missing, *check.changed) if _inside(n, file) or _inside(n, here)]:
         why = f"{', '.join(damaged)} cannot be trusted"
     result = TargetCheck(target=target, file=file, golden_note=why)
-    return result if why else result.model_copy(update=_run(folder / here / "golden.json", folder / file))
+    return result if why else result.model_copy(update=run_golden(folder / here / "golden.json", folder / file))
 
 
 def _inside(name: str, place: str) -> bool:
@@ -173,72 +217,3 @@ def _same(path: Path, entry: Any) -> bool:
         return sha256(path) == expected
     except OSError as error:
         raise DataError(f"cannot read {path}", why=error.strerror or str(error)) from error
-
-
-def _run(path: Path, file: Path) -> dict[str, Any]:
-    """The fields of TargetCheck that need the runtime."""
-    try:
-        golden = _Golden.model_validate_json(path.read_text())
-        inputs = {entry.name: _read(path.parent, entry) for entry in golden.inputs}
-        expected = {entry.name: _read(path.parent, entry) for entry in golden.outputs}
-    except (OSError, ValidationError, ValueError, TypeError) as error:
-        raise DataError(f"{path} is damaged", why=str(error).splitlines()[0], try_="export again") from error
-    runtime = open_runtime(file, sound=True)
-    results = runtime.run(inputs)
-    if golden.detections is not None and file.suffix == ".mlpackage":
-        from exporter.verify.coreml import detections
-
-        most = next(entry.shape[1] for entry in golden.outputs if entry.name == golden.detections.outputs[0])
-        results |= dict(zip(golden.detections.outputs, detections(results, most), strict=True))
-    results = {name: array for name, array in results.items() if name in expected}  # labels are no golden output
-    if _shapes(results) != _shapes(expected):
-        raise DataError(f"{path} is of another model", why=f"{file.name} gives {_shapes(results)}")
-    rows = tuple(
-        GoldenOutput(
-            output=entry.name,
-            difference=_difference(results[entry.name], expected[entry.name]),
-            tolerance=entry.tolerance,
-        )
-        for entry in golden.outputs
-        if golden.detections is None or entry.name not in golden.detections.outputs
-    )
-    if golden.detections is not None:
-        rows += (_detections(golden.detections, expected, results),)
-    return {
-        "golden": rows,
-        "latency": _latency(file, inputs),
-        "runtime": runtime.runtime,
-        "runtime_at_export": golden.runtime,
-    }
-
-
-def _latency(file: Path, inputs: Mapping[str, np.ndarray]) -> Latency | None:
-    """None where no runtime of the file's format is on this host."""
-    try:
-        return measure_latency(open_runtime(file), inputs)
-    except RuntimeUnavailable:
-        return None
-
-
-def _detections(
-    golden: _Detections, expected: Mapping[str, np.ndarray], results: Mapping[str, np.ndarray]
-) -> GoldenOutput:
-    """All four outputs as one: the share of detections that did not come again."""
-    meter = DetectionMeter("golden", "golden", Tolerance(golden.least_iou, golden.most_score))
-    meter.add(*([torch.from_numpy(arrays[name]) for name in golden.outputs] for arrays in (expected, results)))
-    missing = 1 - meter.result().share
-    return GoldenOutput(output="detections", difference=missing, tolerance=1 - golden.least_share)
-
-
-def _read(folder: Path, entry: _Array) -> np.ndarray:
-    dtype = np.dtype(entry.dtype)
-    stored = np.frombuffer((folder / entry.file).read_bytes(), dtype.newbyteorder("<"))
-    return stored.astype(dtype).reshape(entry.shape)
-
-
-def _shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in arrays.items()}
-
-
-def _difference(got: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.abs(got.astype(np.float64) - expected.astype(np.float64)).max(initial=0.0))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterator, Sequence
 
 from exporter.errors import AccuracyError, BudgetError
 from exporter.recipe import Gates
@@ -82,6 +84,13 @@ def _judged(result: Measurements, gates: Gates) -> Iterator[Gate]:
         yield _gate(
             "integer ops", "accuracy", f">= {gates.integer_share:.2%}", f"{share:.2%}", share >= gates.integer_share
         )
+    if gates.max_transposes is not None:
+        most, found = gates.max_transposes, shipped.transposes
+        yield _gate("transposes", "latency", f"<= {most}", f"{found}", found <= most)
+    if newest := gates.minimum_runtime.model_dump()[result.target]:
+        needed = shipped.minimum_runtime
+        passed = release(needed, result.target) <= release(newest, result.target)
+        yield _gate("minimum runtime", "runtime", f"<= {newest}", needed, passed)
     if gates.max_size is not None:
         size = shipped.size_bytes / 1e6
         yield _gate("size", "size", f"<= {gates.max_size:g} MB", f"{size:.2f} MB", size <= gates.max_size)
@@ -91,6 +100,16 @@ def _judged(result: Measurements, gates: Gates) -> Iterator[Gate]:
         yield _gate(
             "int8 / float time", "latency", f"<= {gates.latency_ratio:g}", f"{ratio:.2f}", ratio <= gates.latency_ratio
         )
+
+
+RELEASE = {"tflite": r"([\d.]+)", "onnx": r"(?:onnxruntime )?(\d[\d.]*)$", "coreml": r"(?:iOS )?(\d[\d.]*)"}
+"""Where the release stands in what a file says that it needs, and in the recipe."""
+
+
+def release(text: str, target: str) -> tuple[int, ...]:
+    """`opset 21, onnxruntime 1.17.0` -> (1, 17, 0). What cannot be read is newer than every release."""
+    found = re.search(RELEASE[target], text)
+    return tuple(int(part) for part in found[1].strip(".").split(".")) if found else (sys.maxsize,)
 
 
 def _gated(result: Measurements) -> tuple[Snr, ...]:
@@ -125,14 +144,16 @@ def _gate(name: str, family: str, limit: str, value: str, passed: bool) -> Gate:
     return Gate(name=name, family=family, limit=limit, value=value, passed=passed)
 
 
-def raise_on_failure(result: Verification) -> None:
-    """AccuracyError or BudgetError listing every gate that failed; accuracy decides when both kinds did."""
-    failed = [gate for gate in result.gates if not gate.passed]
+def raise_on_failure(gates: Sequence[Gate], said: str = "") -> None:
+    """AccuracyError or BudgetError listing every gate that failed; accuracy decides when both kinds did. `said` tells
+    when they were judged.
+    """
+    failed = [gate for gate in gates if not gate.passed]
     if not failed:
         return
     kind = AccuracyError if any(gate.family == "accuracy" for gate in failed) else BudgetError
     raise kind(
-        f"{len(failed)} of {len(result.gates)} gates failed",
+        f"{len(failed)} of {len(gates)} gates failed{said}",
         where=[f"{gate.label}  {gate.value}, must be {gate.limit}" for gate in failed],
         try_="the report names the outputs; loosen a gate only in the recipe",
     )

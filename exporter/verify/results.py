@@ -174,13 +174,15 @@ class FileFacts(_Row):
 
 
 class Gate(_Row):
-    """One condition of the recipe. `family` is accuracy, size or latency: it decides the exit code (5 or 6).
+    """One condition of the recipe. `family` is accuracy, which exits with 5, or size, latency, instructions or runtime,
+    which exit with 6.
 
-    `target` is the file format it was judged on, empty for the run as a whole.
+    `target` is the file format it was judged on, empty for the run as a whole; `device` where, for verify --on.
     """
 
     name: str
     target: str = ""
+    device: str = ""
     family: str
     limit: str
     value: str
@@ -188,8 +190,9 @@ class Gate(_Row):
 
     @property
     def label(self) -> str:
-        """Its name, with the target where several were judged."""
-        return f"{self.target}: {self.name}" if self.target else self.name
+        """Its name, with device and target where several were judged."""
+        place = " ".join(part for part in (self.device, self.target) if part)
+        return f"{place}: {self.name}" if place else self.name
 
 
 class Measurements(_Row):

@@ -33,7 +33,7 @@ def renew_manifest(bundle: Path) -> None:
 def test_a_whole_bundle_passes(shelf):
     done = edge_export("verify", "int8", cwd=shelf)
     assert (done.code, done.err) == (0, "")
-    for text in ("9 of 9 as exported", "as at export", "median", "1 thread", "output  ", "✓ pass: all 9 files"):
+    for text in ("10 of 10 as exported", "as at export", "median", "1 thread", "output  ", "✓ pass: all 10 files"):
         assert text in done.out
 
 

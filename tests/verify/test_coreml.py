@@ -26,11 +26,11 @@ from exporter.lower.facts import Facts
 from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
 from exporter.simplify import simplify
-from exporter.verify.bundle import _run
 from exporter.verify.codes import codes_in
 from exporter.verify.coreml import OpenCoreML, detections, package_sha256
 from exporter.verify.detections import SAME, DetectionMeter
 from exporter.verify.files import open_file, open_runtime
+from exporter.verify.golden import run_golden
 from exporter.verify.runtimes.mil_reference import NAME, MilReference
 from exporter.verify.verify import Integers
 
@@ -252,7 +252,7 @@ def test_a_detectors_golden_files(precision: str, tmp_path: Path) -> None:
     golden = json.loads((tmp_path / "golden" / "golden.json").read_text())
     assert [(i["dtype"], i["shape"]) for i in golden["inputs"]] == [("uint8", [SIZE, SIZE, 3])]
     assert [o["name"] for o in golden["outputs"]] == graph.output_names
-    run = _run(tmp_path / "golden" / "golden.json", path)
+    run = run_golden(tmp_path / "golden" / "golden.json", path)
     assert [(row.output, row.passed) for row in run["golden"]] == [("detections", True)]
     assert run["latency"] is None
 
@@ -265,5 +265,5 @@ def test_a_classifiers_golden_files(x: Tensor, tmp_path: Path) -> None:
     results = open_runtime(path).run({"input": np.zeros((16, 16, 3), np.uint8)})
     assert results["classLabel"] in ("cat", "dog", "owl")
     write_golden(tmp_path / "golden", graph, open_file(path, graph), [x])
-    run = _run(tmp_path / "golden" / "golden.json", path)
+    run = run_golden(tmp_path / "golden" / "golden.json", path)
     assert [(row.output, row.passed) for row in run["golden"]] == [(graph.output_names[0], True)]

@@ -71,9 +71,7 @@ class LiteRT:
         )
         signature = _signature(self.path, self._interpreter)
         self.inputs, self._input_indices = self._describe(self._interpreter.get_input_details(), signature, "inputs")
-        self.outputs, self._output_indices = self._describe(
-            self._interpreter.get_output_details(), signature, "outputs"
-        )
+        self.outputs, self.output_indices = self._describe(self._interpreter.get_output_details(), signature, "outputs")
 
     def run(self, inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         """Codes in, codes out, as the file stores them: nothing is quantised, cast or reshaped on the way.
@@ -84,7 +82,7 @@ class LiteRT:
         self._invoke()
         return {
             info.name: self._interpreter.get_tensor(i)
-            for info, i in zip(self.outputs, self._output_indices, strict=True)
+            for info, i in zip(self.outputs, self.output_indices, strict=True)
         }
 
     def latency(

@@ -48,5 +48,5 @@ def test_the_type_checker_refuses_it(tmp_path):
     done = subprocess.run([sys.executable, "-m", "mypy", path], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     (error,) = (line for line in done.stdout.splitlines() if ": error:" in line)
-    assert error.startswith(f"{path}:6:")
+    assert "misuse.py:6: error:" in error
     assert 'has incompatible type "EmulatedDevice"; expected "RealDevice"' in error

@@ -7,7 +7,6 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from exporter.errors import UsageError, nearest
-from exporter.verify.devices.arm64 import Arm64Device
 from exporter.verify.devices.local import LocalDevice
 from exporter.verify.devices.protocol import Device
 from exporter.verify.devices.shell import Options
@@ -28,6 +27,8 @@ def device(name: str) -> Device:
     if name == "local":
         return LocalDevice()
     if kind == "arm64":
+        from exporter.verify.devices.arm64 import Arm64Device  # it needs torch, and rows of reports import this package
+
         return Arm64Device(name)
     if kind == "ssh":
         return _ssh(name, address, _options(name, query, {"python", "cores"}))

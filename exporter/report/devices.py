@@ -15,23 +15,27 @@ MOST_EXPENSIVE = 5
 
 
 def facts(rows: Sequence[DeviceCheck]) -> Iterator[Fact]:
-    """Each device once, then what ran of each file there, or why nothing did."""
-    told = set()
-    for row in rows:
-        if row.facts and row.device not in told:
-            told.add(row.device)
-            yield Fact(row.device, _machine(row.facts))
-        place = row.device if row.device not in told else ""
-        if row.problem:
-            yield Fact(place, f"{row.file} did not run: {row.problem.what}", loud=True)
-            continue
-        yield Fact(place, f"{row.file}: {row.runtime}, against {row.reference} here, {plural(row.samples, 'input')}")
-        if row.note:
-            yield Fact("", row.note)
+    """Each device with what ran of each file there, or why nothing did."""
+    for device, each in by_device(rows).items():
+        machine = next((_machine(row.facts) for row in each if row.facts), "")
+        yield Fact(device, machine or "nothing ran there")
+        for row in each:
+            if row.problem:
+                yield Fact("", f"{row.file} did not run: {row.problem.what}", loud=True)
+            else:
+                ran = f"{row.file}: {row.runtime}, against {row.reference} here"
+                yield Fact("", f"{ran}, {plural(row.samples, 'input')}")
+    yield from (Fact("", note) for note in dict.fromkeys(row.note for row in rows) if note)
+
+
+def by_device(rows: Sequence[DeviceCheck]) -> dict[str, list[DeviceCheck]]:
+    """In the order in which they were asked for."""
+    return {device: [row for row in rows if row.device == device] for device in dict.fromkeys(r.device for r in rows)}
 
 
 def tables(rows: Sequence[DeviceCheck]) -> tuple[Table | None, ...]:
-    """Parity, latency, counts, and the operators that cost most."""
+    """Parity, latency, counts, and the operators that cost most, device by device."""
+    rows = [row for each in by_device(rows).values() for row in each]
     return parity(rows), latency(rows), counts(rows), expensive(rows)
 
 

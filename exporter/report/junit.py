@@ -64,12 +64,11 @@ def _cases(check: BundleCheck) -> Iterator[Case]:
     for found in check.targets:
         yield from _golden(found)
     for device in dict.fromkeys(row.device for row in check.devices):
-        for row in check.devices:
-            if row.device == device:
-                error = str(row.problem.error()).removeprefix("error: ") if row.problem else ""
-                yield Case(device, f"{row.file} runs", "error" if row.problem else "passed", error)
-                if row.note and not row.judged:
-                    yield Case(device, f"{row.file} against this machine", "skipped", row.note)
+        for row in (row for row in check.devices if row.device == device):
+            error = str(row.problem.error()).removeprefix("error: ") if row.problem else ""
+            yield Case(device, f"{row.file} runs", "error" if row.problem else "passed", error)
+            if not row.judged and not row.problem:
+                yield Case(device, f"{row.file} against this machine", "skipped", row.note)
         judged = [gate for gate in check.gates if gate.device == device]
         yield from _gates(device, [gate.model_copy(update={"device": ""}) for gate in judged])
 

@@ -107,9 +107,12 @@ RELEASE = {"tflite": r"([\d.]+)", "onnx": r"(?:onnxruntime )?(\d[\d.]*)$", "core
 
 
 def release(text: str, target: str) -> tuple[int, ...]:
-    """`opset 21, onnxruntime 1.17.0` -> (1, 17, 0). What cannot be read is newer than every release."""
+    """`opset 21, onnxruntime 1.17.0` -> (1, 17). What cannot be read is newer than every release."""
     found = re.search(RELEASE[target], text)
-    return tuple(int(part) for part in found[1].strip(".").split(".")) if found else (sys.maxsize,)
+    parts = found[1].strip(".").split(".") if found else [str(sys.maxsize)]
+    while parts and int(parts[-1]) == 0:
+        parts.pop()
+    return tuple(map(int, parts))
 
 
 def _gated(result: Measurements) -> tuple[Snr, ...]:

@@ -125,7 +125,7 @@ class Reference:
         try:
             ran = run_job(device, Job(subject.path, subject.feeds, runs=RUNS))
             latency = {subject.precision: ran.latency}
-            if twin is not None:
+            if twin is not None and ran.latency is not None:
                 latency[twin.precision] = run_job(device, Job(twin.path, twin.feeds, runs=RUNS)).latency
             found = compare(self._borders, self.outputs, ran.outputs, subject)
         except ExportError as error:

@@ -19,7 +19,7 @@ from exporter.quantize.data import default_samples_dir
 from exporter.report.inspect import inspect_file
 
 INT8 = ("net:make", "--int8", "--size", "64")
-REPORTS = {"report.md", "report.html", "report.json"}
+REPORTS = {"report.md", "report.html", "report.json", "junit.xml"}
 BUNDLE = {"manifest.json", "net.make.tflite", "preprocess.json", "plan.json", "golden", *REPORTS}
 
 

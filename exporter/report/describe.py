@@ -20,6 +20,7 @@ PACKAGES = (
     "onnx",
     "onnxruntime",
     "coremltools",
+    "pycocotools",
     "numpy",
     "flatbuffers",
     "pillow",

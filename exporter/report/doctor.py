@@ -52,6 +52,7 @@ def doctor() -> list[Finding]:
         _onnxruntime,
         _coremltools,
         _core_ml,
+        _pycocotools,
         _tensorflow,
         _processor,
         _pictures,
@@ -166,6 +167,10 @@ def _onnx() -> Finding:
 
 def _onnxsim() -> Finding:
     return _optional("onnxsim", "onnx")
+
+
+def _pycocotools() -> Finding:
+    return _optional("pycocotools", "eval")
 
 
 def _tensorflow() -> Finding:

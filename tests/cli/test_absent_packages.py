@@ -1,4 +1,4 @@
-"""Where onnx and coremltools are not installed, everything else works and says what is missing."""
+"""Where onnx, coremltools and pycocotools are not installed, everything else works and says what is missing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command import Done, spawn
 
-ABSENT = ("coremltools", "onnx", "onnxruntime", "onnxsim", "tensorflow")
+ABSENT = ("coremltools", "onnx", "onnxruntime", "onnxsim", "pycocotools", "tensorflow")
 EXTRAS = {"onnx": "edge-export[onnx]", "coreml": "edge-export[coreml]"}
 pytestmark = pytest.mark.slow
 
@@ -41,6 +41,14 @@ def test_target_that_needs_one_names_its_line(run, desk, target):
     done = run("net:make", "--target", target, "--size", "64x64", "--out", "bundle")
     assert done.code == 7
     assert f'try   pip install "{EXTRAS[target]}"' in done.err
+    assert not (desk / "bundle").exists()
+
+
+def test_coco_metrics_name_the_line(run, desk):
+    (desk / "coco.json").write_text("{}")
+    done = run("net:make", "--size", "64x64", "--eval", "coco.json", "--out", "bundle")
+    assert done.code == 7
+    assert 'try   pip install "edge-export[eval]"' in done.err
     assert not (desk / "bundle").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from exporter.build.postprocess import Decoded, Detector
 from exporter.errors import DataError, UsageError
 from exporter.verify.metrics.protocol import LabelledSet, Model
 
@@ -33,4 +34,12 @@ def open_labelled(source: str | Path, model: Model, limit: int | None = None) ->
         from exporter.verify.metrics.classification import ClassifiedPictures
 
         return ClassifiedPictures(path, model, limit)
+    if path.suffix == ".json":
+        if isinstance(model.module, Detector | Decoded):
+            from exporter.verify.metrics.coco import BoxedPictures
+
+            return BoxedPictures(path, model, limit)
+        from exporter.verify.metrics.pose import PosedPictures
+
+        return PosedPictures(path, model, limit)
     raise DataError(f"{path} is not a source of labelled pictures", try_=KINDS)

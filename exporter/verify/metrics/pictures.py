@@ -63,4 +63,5 @@ def upright_size(path: Path) -> tuple[int, int]:
     """Width and height of a picture as it is shown, from its header."""
     with Image.open(path) as image:
         width, height = image.size
-        return (height, width) if image.getexif().get(EXIF_ORIENTATION, 1) >= ON_ITS_SIDE else (width, height)
+        exif = Image.Image.getexif(image)  # a PNG's own would decode the picture
+        return (height, width) if exif.get(EXIF_ORIENTATION, 1) >= ON_ITS_SIDE else (width, height)

@@ -1,0 +1,156 @@
+"""COCO's average precision, by pycocotools, image by image; and the same for images drawn with replacement.
+
+Source: https://cocodataset.org/#detection-eval: IoU or OKS of 0.50, 0.55, …, 0.95, precision at 101 recalls. Sizes of
+objects are not told apart.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from exporter.errors import RuntimeUnavailable
+
+NAMES: tuple[str, ...] = ("AP", "AP50", "AP75")
+AT_50, AT_75 = 0, 5
+"""Places of these thresholds among pycocotools' ten."""
+MOST = {"bbox": 100, "keypoints": 20}
+"""Detections of an image and category that count, best first: COCO's own limits."""
+Kind = Literal["bbox", "keypoints"]
+Entries = Sequence[Mapping[str, Any]]
+
+
+def load_pycocotools() -> tuple[Any, Any]:
+    """The classes COCO and COCOeval. Raises RuntimeUnavailable where they are not installed."""
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            "pycocotools is not installed, which computes COCO's average precision",
+            why=str(error),
+            try_='pip install "edge-export[eval]"',
+        ) from error
+    return COCO, COCOeval
+
+
+class AveragePrecision:
+    """AP, AP50 and AP75 over `images` images, counted from 0, and the categories of these ids."""
+
+    def __init__(
+        self, images: int, categories: Sequence[int], kind: Kind = "bbox", sigmas: Sequence[float] = ()
+    ) -> None:
+        self._coco, self._evaluator = load_pycocotools()
+        self.images, self.categories = images, sorted(categories)
+        self._kind, self._sigmas = kind, sigmas
+        self._judged: dict[int, list[Any]] = {}
+        """Image -> for each category what pycocotools found; kept small."""
+
+    def add(self, image: int, labelled: Entries, found: Entries) -> None:
+        """One image's annotations and results in COCO's own keys, `category_id` among the categories. Its ids are
+        given here.
+        """
+        evaluator = self._evaluated([image], labelled, found)
+        self._judged[image] = [entry and _small(entry) for entry in evaluator.evalImgs]
+        self.__dict__.pop("_figures", None)
+        self.__dict__.pop("_ranked", None)
+
+    def values(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """pycocotools' own figures; with `weights` [images] those of images that count so often. NaN: no label."""
+        return self._figures if weights is None else _means(self._weighted(weights))
+
+    @cached_property
+    def _figures(self) -> np.ndarray:
+        evaluator = self._evaluated(range(self.images), [], [])
+        none: list[Any] = [None] * len(self.categories)
+        judged = [self._judged.get(image, none) for image in range(self.images)]
+        evaluator.evalImgs = [entries[k] for k in range(len(self.categories)) for entries in judged]
+        with redirect_stdout(io.StringIO()):
+            evaluator.accumulate()
+        precision = evaluator.eval["precision"][:, :, :, 0, 0].transpose(2, 0, 1)  # [categories, thresholds, recalls]
+        return _means(precision[(precision > -1).all((1, 2))].mean(-1))
+
+    def _evaluated(self, images: Sequence[int], labelled: Entries, found: Entries) -> Any:
+        with redirect_stdout(io.StringIO()):
+            sides = (self._index(images, labelled), self._index(images, found))
+            evaluator = self._evaluator(*sides, self._kind)
+            params = evaluator.params
+            params.imgIds, params.catIds = [image + 1 for image in images], self.categories
+            params.areaRng, params.areaRngLbl, params.maxDets = params.areaRng[:1], ["all"], [MOST[self._kind]]
+            if len(self._sigmas):
+                params.kpt_oks_sigmas = np.array(self._sigmas)
+            evaluator.evaluate()
+        return evaluator
+
+    def _index(self, images: Sequence[int], entries: Entries) -> Any:
+        """pycocotools takes an id of 0 for no match: they begin at 1."""
+        coco = self._coco()
+        coco.dataset = {
+            "images": [{"id": image + 1} for image in images],
+            "categories": [{"id": category} for category in self.categories],
+            "annotations": [{**e, "id": number, "image_id": images[0] + 1} for number, e in enumerate(entries, 1)],
+        }
+        coco.createIndex()
+        return coco
+
+    @cached_property
+    def _ranked(self) -> list[tuple[np.ndarray, ...]]:
+        """For each category: labels of each image [images]; of the detections, best first, the image [D], and whether
+        they are right and wrong at each threshold [thresholds, D].
+        """
+        found: list[tuple[np.ndarray, ...]] = []
+        for k in range(len(self.categories)):
+            entries = [(image, e[k]) for image, e in sorted(self._judged.items()) if e[k] is not None]
+            labels = np.zeros(self.images)
+            for image, entry in entries:
+                labels[image] = (~entry["gtIgnore"]).sum()
+            order = np.argsort(-_joined([e["dtScores"] for _, e in entries]), kind="stable")
+            images = _joined([np.full(len(e["dtScores"]), image) for image, e in entries])[order].astype(int)
+            matched, ignored = (
+                np.concatenate([np.zeros((10, 0), bool), *(e[key] for _, e in entries)], 1)[:, order]
+                for key in ("dtMatches", "dtIgnore")
+            )
+            found.append((labels, images, matched & ~ignored, ~matched & ~ignored))
+        return found
+
+    def _weighted(self, weights: np.ndarray) -> np.ndarray:
+        """Average precision [categories, thresholds] of the categories that have labels."""
+        params = self._evaluator(iouType=self._kind).params
+        rows = []
+        for labels, images, right, wrong in self._ranked:
+            positives = labels @ weights
+            if positives:
+                rows.append(_areas(weights[images], right, wrong, positives, params.recThrs))
+        return np.array(rows).reshape(-1, 10)
+
+
+def _areas(weights: np.ndarray, right: np.ndarray, wrong: np.ndarray, labels: float, recalls: np.ndarray) -> np.ndarray:
+    """COCOeval.accumulate for one category, each detection counted by weight: mean precision [thresholds]."""
+    hits, misses = (np.cumsum(weights * kind, 1) for kind in (right, wrong))
+    precision = hits / (hits + misses + np.spacing(1))
+    precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+    precision = np.pad(precision, ((0, 0), (0, 1)))  # a recall that is never reached
+    places = [np.searchsorted(row, recalls, side="left") for row in hits / labels]
+    return np.array([row[place].mean() for row, place in zip(precision, places, strict=True)])
+
+
+def _means(areas: np.ndarray) -> np.ndarray:
+    """AP, AP50, AP75 of [categories, thresholds]."""
+    if not len(areas):
+        return np.full(3, np.nan)
+    return np.array([areas.mean(), areas[:, AT_50].mean(), areas[:, AT_75].mean()])
+
+
+def _small(entry: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """What accumulation reads of an image's result, in as few bytes."""
+    flags = {key: np.asarray(entry[key], bool) for key in ("dtMatches", "dtIgnore", "gtIgnore")}
+    return {**flags, "dtScores": np.asarray(entry["dtScores"], float)}
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *parts])

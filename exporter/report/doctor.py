@@ -54,6 +54,7 @@ def doctor() -> list[Finding]:
         _core_ml,
         _pycocotools,
         _tensorflow,
+        _arm64,
         _processor,
         _pictures,
         _recipes,
@@ -206,6 +207,26 @@ def _core_ml() -> Finding:
     return Finding(what="Core ML", state="absent", detail=detail)
 
 
+def _arm64() -> Finding:
+    """The emulator; it is run only to say its version."""
+    from exporter.verify.devices.arm64 import Arm64Device, home
+    from exporter.verify.devices.arm64.emulator import version as emulator_version
+    from exporter.verify.devices.arm64.place import COMMAND, RECORD, read_setup
+
+    if not (home() / RECORD).exists():
+        return Finding(what="arm64", state="absent", detail="emulated ARM cores, optional", remedy=COMMAND)
+    try:
+        setup = read_setup()
+        with Arm64Device("arm64").workspace():
+            found = emulator_version(home())
+    except Exception as error:
+        detail = getattr(error, "what", _line(error))
+        return Finding(what="arm64", state="broken", detail=detail, remedy=COMMAND)
+    runtimes = ", ".join(f"{name} {number}" for name, number in setup.runtimes.items())
+    detail = f"{found}; {runtimes}; " + (setup.not_counting or "counts instructions")
+    return Finding(what="arm64", state="ready", detail=detail)
+
+
 # --- the machine ------------------------------------------------------------------------------------------------------
 def _processor() -> Finding:
     from exporter.verify.processor import processor
@@ -238,7 +259,7 @@ def _cache() -> Finding:
     if not _writable(folder):
         detail = f"{folder} cannot be written"
         return Finding(what="cache", state="broken", detail=detail, remedy="export EDGE_EXPORT_CACHE=FOLDER")
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    files = [path for path in folder.glob("*") if path.is_file()]
     size = figures.megabytes(sum(path.stat().st_size for path in files)) if files else "0"
     detail = f"{folder}, {figures.plural(len(files), 'checkpoint')}, {size} MB"
     return Finding(what="cache", state="ready", detail=detail)

@@ -49,3 +49,13 @@ class _Network(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.narrow(torch.relu(self.depthwise(torch.relu(self.wide(x))))) + x
         return self.head(y.mean((2, 3)))
+
+
+def int8_convolution(folder: Path, side: int) -> Path:
+    """One 1 x 1 convolution, 16 channels to 16: [1, side, side, 16] int8."""
+    torch.manual_seed(0)
+    x = image(1, 16, side, side)
+    graph = simplified(nn.Conv2d(16, 16, 1).eval(), x)
+    quantize(graph, calibrate(graph, [[x]], "minmax"), io="int8")
+    write(graph, folder / f"convolution{side}.tflite", "int8")
+    return folder / f"convolution{side}.tflite"

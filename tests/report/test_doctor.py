@@ -8,6 +8,7 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from exporter.report.doctor import doctor
+from exporter.verify.devices.arm64.place import Setup, write_setup
 
 
 def found(what):
@@ -54,3 +55,38 @@ def test_processor_without_vnni_is_said_beside_onnxruntime(monkeypatch, cpu, war
 
     monkeypatch.setattr(onnxruntime, "processor", lambda: cpu)
     assert ("VNNI" in found("onnxruntime").detail) is warns
+
+
+def test_arm64_before_its_setup(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGE_EXPORT_CACHE", str(tmp_path))
+    finding = found("arm64")
+    assert (finding.state, finding.remedy) == ("absent", "edge-export setup arm64")
+    assert not finding.needed
+
+
+def test_arm64_after_its_setup(arm64):
+    finding = found("arm64")
+    assert finding.state == "ready"
+    for said in ("qemu-aarch64 7.2.", "ai-edge-litert ", "onnxruntime ", "tflite-runtime 2.14.0"):
+        assert said in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "said"),
+    [({"ai-edge-litert": "1.0"}, "other runtimes than this machine"), ({}, "No such file")],
+)
+def test_arm64_that_cannot_run(monkeypatch, tmp_path, runtimes, said):
+    monkeypatch.setenv("EDGE_EXPORT_CACHE", str(tmp_path))
+    (tmp_path / "arm64").mkdir()
+    write_setup(Setup(emulator="qemu-aarch64 7.2.22", runtimes=runtimes))
+    finding = found("arm64")
+    assert (finding.state, finding.remedy) == ("broken", "edge-export setup arm64")
+    assert said in finding.detail
+
+
+def test_the_cache_counts_checkpoints_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGE_EXPORT_CACHE", str(tmp_path))
+    (tmp_path / "weights.pth").write_bytes(bytes(3000))
+    (tmp_path / "arm64").mkdir()
+    (tmp_path / "arm64/setup.json").write_text("{}")
+    assert "1 checkpoint," in found("cache").detail

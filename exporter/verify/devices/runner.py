@@ -23,7 +23,7 @@ RUNTIMES = (
     ("tensorflow.lite.python.interpreter", "tensorflow"),
 )
 MARKER = 0x45444745
-"""The counting plugin watches for getpriority(MARKER, EDGE): the call fails, and does nothing on any system."""
+"""The counting plugin watches for getpriority(MARKER, START or STOP): the call fails, and does nothing anywhere."""
 START, STOP = 1, 2
 ABSENT, FAILED = 3, 4
 """Exit codes: no runtime here, the runtime refused the file."""
@@ -77,9 +77,10 @@ def run(job):
     warmups = [timed(model) for _ in range(job["warmups"])]
     times = [timed(model) for _ in range(job["runs"])]
     if job["count"]:
-        mark(START)
+        mark = ctypes.CDLL(None).getpriority
+        mark(MARKER, START)
         model.invoke()
-        mark(STOP)
+        mark(MARKER, STOP)
     return {
         "runtime": model.runtime, "kernels": model.kernels, "outputs": names, "warmup_ms": warmups, "times_ms": times
     }  # fmt: skip
@@ -97,11 +98,6 @@ def timed(model):
     start = time.perf_counter()
     model.invoke()
     return (time.perf_counter() - start) * 1e3
-
-
-def mark(edge):
-    """Tell the counting plugin."""
-    ctypes.CDLL(None).getpriority(ctypes.c_uint(MARKER), ctypes.c_uint(edge))
 
 
 class LiteRT:

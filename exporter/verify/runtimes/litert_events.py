@@ -4,8 +4,10 @@
 
 INPUTS holds the arrays by input name. SPEC: {"runs", "warmup", "threads", "inputs", "outputs"}, the last two mapping
 names to [dtype, shape]. Prints [[event type, tag, metadata, microseconds], ...] of one run, in order, times summed over
-all runs. LiteRT's C API makes no promise of a stable ABI, so litert_profile.py starts this in a child process and only
-with versions that were tried. Structures and enums: litert/c/*.h of LiteRT 2.3. Its clock counts whole microseconds.
+all runs. Where SPEC has "marks", two pairs of numbers, each run stands between getpriority of the first and of the
+second: the counting plugin of the arm64 emulator watches for them. LiteRT's C API makes no promise of a stable ABI, so
+litert_profile.py starts this in a child process and only with versions that were tried. Structures and enums:
+litert/c/*.h of LiteRT 2.3. Its clock counts whole microseconds.
 """
 
 import ctypes
@@ -125,16 +127,30 @@ def events(model: str, arrays: Mapping[str, np.ndarray], spec: Mapping[str, Any]
             *(ctypes.c_size_t(len(taken)), taken),
         )  # fmt: skip
 
-    return profiled(api, compiled, run, spec["runs"], spec["warmup"])
+    return profiled(api, compiled, marked(run, *spec["marks"]) if "marks" in spec else run, run, spec)
 
 
-def profiled(api: Api, compiled: Handle, run: Callable[[], None], runs: int, warmup: int) -> list[list[Any]]:
+def marked(run: Callable[[], None], begin: list[int], end: list[int]) -> Callable[[], None]:
+    """`run` between two system calls that do nothing."""
+    getpriority = ctypes.CDLL(None).getpriority
+
+    def between() -> None:
+        getpriority(*begin)
+        run()
+        getpriority(*end)
+
+    return between
+
+
+def profiled(
+    api: Api, compiled: Handle, run: Callable[[], None], warm_up: Callable[[], None], spec: Mapping[str, Any]
+) -> list[list[Any]]:
     """The events of `runs` calls of `run`, summed place by place, after `warmup` calls without profiling."""
     profiler = api.make("CompiledModelGetProfiler", compiled)
-    for _ in range(warmup):
-        run()
+    for _ in range(spec["warmup"]):
+        warm_up()
     total: list[list[Any]] = []
-    for _ in range(runs):
+    for _ in range(spec["runs"]):
         api.call("StartProfiler", profiler)  # clears what it holds
         run()
         api.call("StopProfiler", profiler)

@@ -19,7 +19,7 @@ from exporter.verify.runtimes.litert import LiteRT, Partitions, TensorInfo, matc
 
 TRIED = ("2.3.",)
 """Versions of ai-edge-litert whose C structures litert_events.py matches."""
-_OUTSIDE, _DELEGATED = 2, (4, 8)
+OUTSIDE, DELEGATED = 2, (4, 8)
 """LiteRtProfilerEventType: OPERATOR_INVOKE_EVENT; DELEGATE_OPERATOR_ and DELEGATE_PROFILED_OPERATOR_INVOKE_EVENT."""
 
 
@@ -105,9 +105,9 @@ def profile(
     if isinstance(events, NoProfile):
         return events
     ops = tuple(
-        OpTime(tag, elapsed / runs, kind != _OUTSIDE, metadata if kind == _OUTSIDE else None)
+        OpTime(tag, elapsed / runs, kind != OUTSIDE, metadata if kind == OUTSIDE else None)
         for kind, tag, metadata, elapsed in events
-        if (kind == _OUTSIDE and tag != "DELEGATE") or kind in _DELEGATED
+        if (kind == OUTSIDE and tag != "DELEGATE") or kind in DELEGATED
     )
     return Profile(ops, runs, threads, model.runtime, model.partitions())
 

@@ -13,10 +13,13 @@ from pathlib import Path
 from exporter.errors import RuntimeUnavailable, UsageError, nearest
 from exporter.verify.devices.arm64.cores import CORES, DEFAULT
 from exporter.verify.devices.arm64.emulator import emulated, environment
-from exporter.verify.devices.arm64.place import COMMAND, Setup, home, read_setup
+from exporter.verify.devices.arm64.place import COMMAND, PLUGIN, Setup, home, read_setup
 from exporter.verify.devices.arm64.wheels import LITERT, sites
 from exporter.verify.devices.local import LocalWorkspace
 from exporter.verify.devices.protocol import Completed
+
+COUNTED = "counted.txt"
+"""What the plugin writes into a workspace."""
 
 
 class Arm64Device:
@@ -43,6 +46,11 @@ class Arm64Device:
     def can_count(self) -> bool:
         """Whether the counting plugin is there."""
         return not self._setup.not_counting
+
+    @property
+    def why_not_counting(self) -> str:
+        """Empty where it can."""
+        return self._setup.not_counting
 
     @contextmanager
     def workspace(self) -> Iterator[EmulatedWorkspace]:
@@ -72,8 +80,9 @@ class EmulatedWorkspace(LocalWorkspace):
     device: Arm64Device
 
     def python(self, script: str, *arguments: str, counted: bool = False) -> Completed:
-        """In a process that ends with the block, however it ends."""
-        command = emulated(home(), self.device.core, script, *arguments)
+        """In a process that ends with this call, however it ends."""
+        plugin = f"{home() / PLUGIN},out={self.folder / COUNTED}" if counted else ""
+        command = emulated(home(), self.device.core, script, *arguments, plugin=plugin)
         try:
             done = subprocess.run(
                 command,

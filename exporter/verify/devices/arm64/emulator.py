@@ -22,10 +22,10 @@ def program(home: Path) -> list[str]:
 
 
 def emulated(home: Path, core: str, *arguments: str, plugin: str = "") -> list[str]:
-    """Python with `arguments` on a core. `plugin`: the file of one, with its options."""
+    """Python with `arguments` on a core; its random numbers are always the same. `plugin`: a file with its options."""
     return [
         *program(home),
-        *("-L", str(home / PREFIXES / core), "-cpu", CORES[core].cpu),
+        *("-L", str(home / PREFIXES / core), "-cpu", CORES[core].cpu, "-seed", "1"),
         *(("-plugin", plugin) if plugin else ()),
         *(str(home / USERLAND / PYTHON), *arguments),
     ]
@@ -38,6 +38,7 @@ def environment(home: Path, runtime: str) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(home / SITES / runtime),
         "PYTHONNOUSERSITE": "1",
+        "PYTHONHASHSEED": "0",
     }
 
 

@@ -15,7 +15,7 @@ from exporter.errors import RuntimeUnavailable
 COMMAND = "edge-export setup arm64"
 EMULATOR, USERLAND, CORES, SITES, PLUGIN = "emulator", "userland", "cores", "site", "counting/count.so"
 """Folders of `home()`; SITES has one of Python packages for each runtime, CORES one prefix for each core."""
-_RECORD = "setup.json"
+RECORD = "setup.json"
 
 
 class Package(BaseModel):
@@ -50,17 +50,17 @@ def home() -> Path:
 def read_setup() -> Setup:
     """The record of what is there. Raises RuntimeUnavailable when nothing is, or nothing that this version can use."""
     try:
-        return Setup.model_validate_json((home() / _RECORD).read_text())
+        return Setup.model_validate_json((home() / RECORD).read_text())
     except FileNotFoundError as error:
         raise RuntimeUnavailable("the arm64 emulator is not set up", why=f"{home()} is empty", try_=COMMAND) from error
     except (OSError, ValidationError) as error:
         why = str(error).splitlines()[0]
-        raise RuntimeUnavailable(f"{home() / _RECORD} cannot be read", why=why, try_=COMMAND) from error
+        raise RuntimeUnavailable(f"{home() / RECORD} cannot be read", why=why, try_=COMMAND) from error
 
 
 def write_setup(setup: Setup | None) -> None:
     """Replace the record; None while the folder is being changed."""
-    record = home() / _RECORD
+    record = home() / RECORD
     if setup is None:
         record.unlink(missing_ok=True)
         return

@@ -10,6 +10,7 @@ import json
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +19,7 @@ from pathlib import Path
 from exporter.build.download import digest_of
 from exporter.errors import RuntimeUnavailable
 from exporter.progress import Stages
-from exporter.verify.devices.arm64 import emulator, packages, place, wheels
+from exporter.verify.devices.arm64 import emulator, packages, place, plugin, wheels
 from exporter.verify.devices.arm64.clients import ROOM, disk
 from exporter.verify.devices.arm64.cores import CORES, DEFAULT, write_prefix
 from exporter.verify.devices.arm64.place import Package, Setup, home
@@ -52,9 +53,12 @@ def set_up(stages: Stages) -> Setup:
         with stages.stage("check"):
             runtimes = {name: number for site in wheels.sites() for name, number in _import(site).items()}
         fetched = {file.name: _package(file) for file in (*debs, *(file for of in files.values() for file in of))}
+        version = emulator.version(home())
+        with stages.stage("counting"):
+            not_counting = _counting(version)
         setup = Setup(
-            not_counting="this version counts nothing yet",
-            emulator=emulator.version(home()),
+            emulator=version,
+            not_counting=not_counting,
             runtimes=runtimes,
             packages=tuple(sorted({**before, **fetched}.values(), key=lambda package: package.name)),
         )
@@ -130,6 +134,18 @@ def _import(site: str) -> dict[str, str]:
         where=[f"exit code {done.returncode}", *said[-3:]],
         try_=f"rm -r {home()}, then {place.COMMAND}",
     )
+
+
+def _counting(version: str) -> str:
+    """Why the plugin is not there; empty when it has counted something."""
+    folder = (home() / place.PLUGIN).parent
+    try:
+        place.make(folder, plugin.SOURCE.read_text(), partial(plugin.build, version))
+        with tempfile.TemporaryDirectory() as scratch:
+            plugin.try_out(home(), DEFAULT, Path(scratch))
+    except plugin.NotBuilt as error:
+        return str(error)
+    return ""
 
 
 def _before() -> dict[str, Package]:

@@ -30,6 +30,10 @@ def open_labelled(source: str | Path, model: Model, limit: int | None = None) ->
     path = Path(source)
     if not path.exists():
         raise DataError(f"{path} does not exist", try_=KINDS)
+    if (path / "images").is_dir() and (path / "masks").is_dir():
+        from exporter.verify.metrics.segmentation import MaskedPictures
+
+        return MaskedPictures(path, model, limit)
     if path.is_dir():
         from exporter.verify.metrics.classification import ClassifiedPictures
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from exporter.errors import DataError, UsageError
 from exporter.ir.graph import Graph
 from exporter.verify.codes import output_params
+from exporter.verify.comparison import Artifact
 from exporter.verify.detections import SAME, detection_outputs
-from exporter.verify.files import OpenFile
 
 MANIFEST = "manifest.json"
 EXECUTOR_NOTE = "the outputs are the reference executor's, not Core ML's, whose roundings differ: tolerances are wide"
@@ -68,11 +68,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_golden(folder: Path, graph: Graph, opened: OpenFile, sample: Sequence[Tensor]) -> None:
+def write_golden(folder: Path, artifact: Artifact, sample: Sequence[Tensor]) -> None:
     """One input and the outputs that the runtime gave for it, raw little-endian, for the app's tests on the phone."""
     folder.mkdir(parents=True)
-    runtime, arrays = opened.runtime, opened.given(sample)
-    found = runtime.run(arrays)
+    graph, opened = artifact.graph, artifact.opened
+    arrays = opened.given(sample)
+    found = artifact.results(arrays)
     detected = [graph.output_names[i] for i in detection_outputs(graph)]
     results = {name: found[name] for name in graph.output_names if name not in detected}
     if detected:
@@ -97,7 +98,7 @@ def write_golden(folder: Path, graph: Graph, opened: OpenFile, sample: Sequence[
                 | ({"tolerance": tolerance(array, index)} if kind == "outputs" and name not in detected else {})
             )
     note = "tolerance is the largest absolute difference that another runtime of the same version may show"
-    facts: dict[str, Any] = {"runtime": runtime.runtime, "note": EXECUTOR_NOTE if executor else note, **entries}
+    facts: dict[str, Any] = {"runtime": opened.runtime.runtime, "note": EXECUTOR_NOTE if executor else note, **entries}
     if detected:
         facts["detections"] = {
             "note": "compare the first rows, as many as the last of these outputs says, as sets: a pair has one class, "

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json as json_module
+import os
 import re
 import shlex
 import sys
@@ -21,6 +22,11 @@ from exporter.shell import ModelFirst, console, run
 
 if TYPE_CHECKING:
     from exporter.recipe import Recipe
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+"""torch's threads sleep while they wait. Spinning, their default, takes fifteen times as long on a busy machine.
+They read it when torch is loaded, which only the commands do.
+"""
 
 app = typer.Typer(
     cls=ModelFirst,

@@ -183,7 +183,7 @@ class Pipeline:
             sample = next(held_out.feeds())
             for files in written:
                 place = self.folder / "golden" / files.target
-                bundle.write_golden(place, self.lowered, files.artifacts[0].opened, sample)
+                bundle.write_golden(place, files.artifacts[0], sample)
 
     def report(self) -> None:
         """Measurements -> report.md, report.html, report.json."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import shutil
 import urllib.request
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests start: several of them share the processors
 logging.getLogger("torch.__trace").propagate = False  # torch.export's own trace, under every failing test
 
 

@@ -39,7 +39,8 @@ SYSTEMS = {6: "iOS 15, macOS 12", 7: "iOS 16, macOS 13", 8: "iOS 17, macOS 14", 
 class OpenCoreML:
     """A .mlpackage beside its graph. What needs values inside the file is asked of the reference executor everywhere.
 
-    Core ML takes a picture; the reference executor takes the float sample behind the file's own normalisation.
+    Core ML takes a picture. The reference executor takes one for an int8 file, whose first codes are about as
+    coarse as pixels; for a float file the sample behind the file's own normalisation.
     """
 
     def __init__(self, path: Path, graph: Graph) -> None:
@@ -49,16 +50,17 @@ class OpenCoreML:
         self.shipped = CoreMLRuntime(path) if sys.platform == "darwin" else None
         self.runtime = CoreMLRuntime(path, units="CPU_ONLY") if self.shipped else self.reference
         self._detected = detection_outputs(graph)
+        self._quantised = any(value.quant is not None for value in graph.values())
         self.arithmetic = "float16" if self.reference.computes_in_float16 else "float32"
 
-    def feed(self, sample: Sequence[Tensor]) -> list[np.ndarray]:
-        """Floats as the graph has them; for Core ML's pictures the nearest pixels."""
-        if self.runtime is self.reference:
-            return [tensor.contiguous().numpy() for tensor in sample]
-        return list(self.given(sample).values())
+    def feed(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
+        """What an app gives; for the float file on the reference executor, floats behind the normalisation."""
+        if self.runtime is self.reference and not self._quantised:
+            return self._as_floats(sample)
+        return self.given(sample)
 
     def given(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
-        """By name what an app gives: pictures as their nearest pixels."""
+        """Pictures as their nearest pixels."""
         pairs = zip(self._graph.inputs, (tensor.contiguous().numpy() for tensor in sample), strict=True)
         pictures = self.reference.pictures
         return {v.name: self._pixels(v, array) if v.name in pictures else array for v, array in pairs}
@@ -90,7 +92,9 @@ class OpenCoreML:
             codes = torch.from_numpy(got[self._names[node.output.name]])
             yield f"{node.op.name} x{kinds[node.op.name]}, op by op", integers[node.output.name], codes
 
-    def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
+    def facts(
+        self, precision: str, feed: Mapping[str, np.ndarray], islands: Mapping[str, str], shipped: bool
+    ) -> FileFacts:
         """An op is integer when the value of the graph that it works for is held as codes in the file."""
         steps = self.reference.program.steps
         kinds = Counter(step.op for step in steps) + Counter(self.reference.others)
@@ -116,7 +120,7 @@ class OpenCoreML:
     def warnings(self, sample: Sequence[Tensor]) -> list[str]:
         """Where int8 pays, or what float16 costs; and that Core ML did not run, where it did not."""
         told = []
-        if any(value.quant is not None for value in self._graph.values()):
+        if self._quantised:
             told.append(
                 "Core ML multiplies int8 by int8 on the Neural Engine of A17 Pro, M4 and later; elsewhere the codes "
                 "are widened to float16, which saves memory and may cost time"

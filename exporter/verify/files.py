@@ -53,12 +53,12 @@ class OpenFile(Protocol):
         """The file as an app loads it: what is timed. None where no runtime of its format is on this host."""
         ...
 
-    def feed(self, sample: Sequence[Tensor]) -> list[np.ndarray]:
-        """PyTorch's tensors as the file takes them: codes where it wants codes, in its storage order."""
+    def feed(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
+        """By name PyTorch's tensors as the file takes them: codes where it wants codes, in its storage order."""
         ...
 
     def given(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
-        """By name what an app gives the file: what `feed` does, but pictures where the file takes pictures."""
+        """What an app gives the file: what `feed` does, but pictures where the file takes pictures."""
         ...
 
     def fetch(self, results: Mapping[str, np.ndarray]) -> list[Tensor]:
@@ -73,7 +73,9 @@ class OpenFile(Protocol):
         """
         ...
 
-    def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
+    def facts(
+        self, precision: str, feed: Mapping[str, np.ndarray], islands: Mapping[str, str], shipped: bool
+    ) -> FileFacts:
         """What can be read off the file, and how the runtime takes it."""
         ...
 

@@ -6,7 +6,7 @@ from exporter.verify.devices.facts import EmulatedDevice, Latency
 from exporter.verify.devices.session import this_machine
 from exporter.verify.files import Arrays, Runtime
 
-SECONDS, FEWEST_RUNS, MOST_RUNS = 0.5, 5, 50
+SECONDS, FEWEST_RUNS, MOST_RUNS = 0.5, 3, 50
 """As many runs as fit into about half a second, within these bounds: every format has two files to time."""
 
 

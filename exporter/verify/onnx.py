@@ -50,13 +50,12 @@ class OpenONNX:
         """With the optimiser, as an app loads it."""
         return OnnxRuntime(self._path) if is_quantised(self._model) else self.runtime
 
-    def feed(self, sample: Sequence[Tensor]) -> list[np.ndarray]:
+    def feed(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
         """As the graph has them: ONNX keeps PyTorch's axis order."""
-        return [tensor.contiguous().numpy() for tensor in codes_in(self._graph, sample)]
+        tensors = codes_in(self._graph, sample)
+        return {i.name: t.contiguous().numpy() for i, t in zip(self.runtime.inputs, tensors, strict=True)}
 
-    def given(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
-        """The same by name."""
-        return {info.name: array for info, array in zip(self.runtime.inputs, self.feed(sample), strict=True)}
+    given = feed
 
     def fetch(self, results: Mapping[str, np.ndarray]) -> list[Tensor]:
         """The outputs in the graph's order."""
@@ -86,7 +85,9 @@ class OpenONNX:
                 name, kind = names.get(node.output.name, node.output.name), node.op.name
                 yield f"{kind} x{kinds[kind]}, op by op", given[name], torch.from_numpy(got[name])
 
-    def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
+    def facts(
+        self, precision: str, feed: Mapping[str, np.ndarray], islands: Mapping[str, str], shipped: bool
+    ) -> FileFacts:
         """An op counts as integer when its pairs surround it and it is not one of the declared float islands."""
         content, model = self._path.read_bytes(), self._model
         kinds = Counter(node.op_type for node in model.graph.node)

@@ -54,12 +54,14 @@ class OpenTFLite:
     def __init__(self, path: Path, graph: Graph) -> None:
         self.runtime = self.shipped = LiteRT(path)
         self.storage = Storage(graph)
-        self.feed, self.fetch = self.storage.feed, self.storage.fetch
+        self.fetch = self.storage.fetch
         self._path, self._graph = path, graph
 
-    def given(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
-        """The same by name."""
-        return {info.name: array for info, array in zip(self.runtime.inputs, self.feed(sample), strict=True)}
+    def feed(self, sample: Sequence[Tensor]) -> dict[str, np.ndarray]:
+        """As `Storage` lays them out."""
+        return {info.name: array for info, array in zip(self.runtime.inputs, self.storage.feed(sample), strict=True)}
+
+    given = feed
 
     def integer_rows(
         self, sample: Sequence[Tensor], results: Sequence[Tensor], integers: Mapping[str, Tensor]
@@ -71,14 +73,16 @@ class OpenTFLite:
             if params is not None:
                 yield name, codes(integers[value.name], params), codes(theirs, params)
 
-    def facts(self, precision: str, feed: Sequence[np.ndarray], islands: Mapping[str, str], shipped: bool) -> FileFacts:
+    def facts(
+        self, precision: str, feed: Mapping[str, np.ndarray], islands: Mapping[str, str], shipped: bool
+    ) -> FileFacts:
         """What the file says about itself, how XNNPACK cuts it, and where a shipped one spends its time."""
         cut = self.runtime.partitions()
         outside = Counter(op.name for op in cut.undelegated)
         update: dict[str, object] = {"partitions": cut.count}
         shares: Mapping[str, float] = {}
         if shipped:
-            timed = profile(self._path, feed, runs=PROFILE_RUNS)
+            timed = profile(self._path, list(feed.values()), runs=PROFILE_RUNS)
             if isinstance(timed, NoProfile):
                 update["profile_note"] = timed.reason
             else:

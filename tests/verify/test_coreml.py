@@ -27,6 +27,7 @@ from exporter.quantize import quantize
 from exporter.quantize.calibrate import calibrate
 from exporter.simplify import simplify
 from exporter.verify.codes import codes_in
+from exporter.verify.comparison import Artifact
 from exporter.verify.coreml import OpenCoreML, detections, package_sha256
 from exporter.verify.detections import SAME, DetectionMeter
 from exporter.verify.files import open_file, open_runtime
@@ -236,7 +237,8 @@ def test_detections_are_those_of_the_lists() -> None:
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_a_detectors_golden_files(precision: str, tmp_path: Path) -> None:
     """They hold the picture that an app gives, and detections; the saved file finds them again, and the interpreter."""
-    sample = image(1, 3, SIZE, SIZE)
+    mean, std = (torch.tensor(PICTURE[key]).reshape(1, 3, 1, 1) for key in ("mean", "std"))
+    sample = (torch.randint(0, 256, (1, 3, SIZE, SIZE)) / 255 - mean) / std
     module = with_postprocess(make(), "nms", score_threshold=0.1, iou_threshold=0.5, max_detections=20)
     graph = simplify(capture(module, (sample,), output_names=module.output_names))
     if precision == "int8":
@@ -248,7 +250,7 @@ def test_a_detectors_golden_files(precision: str, tmp_path: Path) -> None:
     meter.add(Interpreter(graph).run(codes_in(graph, [sample])), found)
     assert meter.result().expected > 3
     assert meter.result().share == 1
-    write_golden(tmp_path / "golden", graph, opened, [sample])
+    write_golden(tmp_path / "golden", Artifact(path, graph, precision), [sample])
     golden = json.loads((tmp_path / "golden" / "golden.json").read_text())
     assert [(i["dtype"], i["shape"]) for i in golden["inputs"]] == [("uint8", [SIZE, SIZE, 3])]
     assert [o["name"] for o in golden["outputs"]] == graph.output_names
@@ -264,6 +266,6 @@ def test_a_classifiers_golden_files(x: Tensor, tmp_path: Path) -> None:
     path = write(graph, tmp_path, "float32", labels=("cat", "dog", "owl"), **PICTURE)
     results = open_runtime(path).run({"input": np.zeros((16, 16, 3), np.uint8)})
     assert results["classLabel"] in ("cat", "dog", "owl")
-    write_golden(tmp_path / "golden", graph, open_file(path, graph), [x])
+    write_golden(tmp_path / "golden", Artifact(path, graph, "float32"), [x])
     run = run_golden(tmp_path / "golden" / "golden.json", path)
     assert [(row.output, row.passed) for row in run["golden"]] == [(graph.output_names[0], True)]

@@ -177,7 +177,7 @@ def test_verification_runs_on_the_cpu_and_times_what_is_shipped(graph: Graph, pa
     assert opened.shipped is not None
     sample = (PICTURE.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
     tensor = torch.from_numpy(sample.transpose(2, 0, 1)[None].copy())
-    (fed,) = opened.feed([tensor])
+    (fed,) = opened.feed([tensor]).values()
     assert np.array_equal(fed, PICTURE)
     (result,) = opened.fetch(opened.runtime.run([fed]))
     assert torch.equal(result, opened.fetch(opened.reference.run([tensor.numpy()]))[0])
@@ -203,7 +203,8 @@ def test_a_build_without_bindings(package: Path, mac: type[Proxy], monkeypatch: 
 
 
 def test_without_coremltools(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "coremltools.proto.Model_pb2", None)
+    monkeypatch.setitem(sys.modules, "coremltools", None)
+    monkeypatch.delitem(sys.modules, "exporter.lower.coreml.schema")
     with pytest.raises(RuntimeUnavailable, match="coremltools is not installed"):
         MilReference(package)
     assert coremltools.__version__

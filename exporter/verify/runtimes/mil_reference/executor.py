@@ -6,11 +6,13 @@ arithmetic, and no runtime: it has no latency.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import torch
 
 from exporter.errors import RuntimeUnavailable, UnsupportedError
 from exporter.verify.runtimes.litert import TensorInfo, match
@@ -80,12 +82,13 @@ class MilReference:
                 values[name] = from_feature(self._features[name], array)
             else:
                 started[name] = array
-        for stage in self.stages:
-            if isinstance(stage, Program):
-                fed = {name: values[name] for name in stage.inputs if name in values}
-                values |= stage.run(fed, {**started, **given} if stage is self.program else {})
-            else:
-                values |= stage.run(values)
+        with _one_thread():
+            for stage in self.stages:
+                if isinstance(stage, Program):
+                    fed = {name: values[name] for name in stage.inputs if name in values}
+                    values |= stage.run(fed, {**started, **given} if stage is self.program else {})
+                else:
+                    values |= stage.run(values)
         wanted = {info.name for info in self.outputs} | set(given)
         return {name: array for name, array in values.items() if name in wanted}
 
@@ -94,6 +97,17 @@ class MilReference:
         raise RuntimeUnavailable(
             f"the {NAME} has no latency", why="it is torch with every result rounded", try_="time the file on a Mac"
         )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread inside: most ops are small, and threads that wait for the next one cost as much again."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _models(model: Any) -> list[Any]:

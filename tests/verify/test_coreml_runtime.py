@@ -203,7 +203,8 @@ def test_a_build_without_bindings(package: Path, mac: type[Proxy], monkeypatch: 
 
 
 def test_without_coremltools(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "coremltools", None)
+    for name in ("coremltools", "coremltools.proto", "coremltools.libmilstoragepython"):
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "exporter.lower.coreml.schema")
     with pytest.raises(RuntimeUnavailable, match="coremltools is not installed"):
         MilReference(package)

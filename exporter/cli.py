@@ -155,6 +155,22 @@ def verify(
 
 
 @app.command(no_args_is_help=True)
+def compare(old: options.Old, new: options.New, quiet: options.Quiet = False, json: options.Json = False) -> None:
+    """Show two bundles of one model side by side: OLD, NEW; fail where NEW is worse."""
+    from exporter.report import strict_json
+    from exporter.report.compare import print_comparison
+    from exporter.verify.compare import compare as compare_sides
+    from exporter.verify.sides import read_side
+
+    found = compare_sides(read_side(old), read_side(new))
+    if json:
+        sys.stdout.write(strict_json(found.model_dump()))
+    elif not quiet:
+        print_comparison(found, console())
+    found.raise_on_regression()
+
+
+@app.command(no_args_is_help=True)
 def inspect(file: options.File, json: options.Json = False) -> None:
     """Show what a FILE holds: inputs, outputs, ops, versions, quantisation, metadata."""
     from exporter.report.inspect import inspect_files, print_inspection

@@ -24,6 +24,8 @@ Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Name of a model or recipe, recipe file (.yaml), or module:function.")
 ]
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that edge-export wrote.")]
+Old = Annotated[Path, typer.Argument(metavar="OLD", help="A bundle, or what verify --json printed of one.")]
+New = Annotated[Path, typer.Argument(metavar="NEW", help="Another of the same model.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite, .onnx or .mlpackage, anyone's, or a bundle.")]
 
 Emulated = Annotated[

@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -141,7 +142,7 @@ def verify(
     refuse_unwritable(*(path for path in (junit, summary) if path))
     before = counts_before(baseline, bundle, devices) if baseline else ()
     asked = OnDevices(devices, twin=float_, images=images, baseline=before) if devices else None
-    say = console(stderr=True).print if devices and not quiet else lambda text: None
+    say = (lambda text: None) if quiet else partial(console(stderr=json).print, markup=False)
     check = verify_bundle(bundle, asked, say)
     if junit:
         write_text(junit, check_junit(check))

@@ -68,7 +68,7 @@ def _cases(check: BundleCheck) -> Iterator[Case]:
             error = str(row.problem.error()).removeprefix("error: ") if row.problem else ""
             yield Case(device, f"{row.file} runs", "error" if row.problem else "passed", error)
             if not row.judged and not row.problem:
-                yield Case(device, f"{row.file} against this machine", "skipped", row.note)
+                yield Case(device, f"{row.file} against this machine", "skipped", "\n".join(row.notes))
         judged = [gate for gate in check.gates if gate.device == device]
         yield from _gates(device, [gate.model_copy(update={"device": ""}) for gate in judged])
 

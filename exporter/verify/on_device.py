@@ -78,7 +78,7 @@ class DeviceCheck(_Row):
     detections: tuple[Matched, ...] = ()
     judged: bool = True
     """Whether both sides compute alike, so that gates apply to their difference."""
-    note: str = ""
+    notes: tuple[str, ...] = ()
     latency: dict[str, Latency] = {}
     counts: dict[str, Counts] = {}
 
@@ -94,6 +94,11 @@ class Subject:
     detections: tuple[str, ...] = ()
     """Names of boxes, class ids, scores and number, where these are outputs."""
     reduced_range: bool = False
+
+    @property
+    def job(self) -> Job:
+        """To be timed on real devices."""
+        return Job(self.path, self.feeds, runs=RUNS)
 
     @property
     def sound(self) -> bool:
@@ -120,13 +125,14 @@ class Reference:
             file=subject.path.name,
             reference=self.name,
             judged=not subject.sound,
-            note=SATURATES if subject.sound else "",
+            notes=(SATURATES,) if subject.sound else (),
         )
         try:
-            ran = run_job(device, Job(subject.path, subject.feeds, runs=RUNS))
+            ran = run_job(device, subject.job)
             latency = {subject.precision: ran.latency}
             if twin is not None and ran.latency is not None:
-                latency[twin.precision] = run_job(device, Job(twin.path, twin.feeds, runs=RUNS)).latency
+                latency[twin.precision] = run_job(device, twin.job).latency
+            counts, uncounted = _counts(device, [subject, *([twin] if twin else [])])
             found = compare(self._borders, self.outputs, ran.outputs, subject)
         except ExportError as error:
             return row.model_copy(update={"problem": Problem.of(error)})
@@ -140,8 +146,21 @@ class Reference:
                 "floats": floats,
                 "detections": detections,
                 "latency": {precision: row for precision, row in latency.items() if row is not None},
+                "counts": counts,
+                "notes": (*row.notes, *uncounted),
             }
         )
+
+
+def _counts(device: Device, subjects: Sequence[Subject]) -> tuple[dict[str, Counts], tuple[str, ...]]:
+    """Instructions by precision on emulated cores, or why there are none."""
+    from exporter.verify.devices.arm64 import Arm64Device, counts
+
+    if not isinstance(device, Arm64Device):
+        return {}, ()
+    if not device.can_count:
+        return {}, (f"{device.name} counted no instructions: {device.why_not_counting}",)
+    return {subject.precision: counts(device, subject.job) for subject in subjects}, ()
 
 
 def compare(

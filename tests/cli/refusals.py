@@ -6,7 +6,14 @@ from pathlib import Path
 
 from command import Done
 
-FAMILIES = {2: "usage", 3: "data", 4: "unsupported", 5: "accuracy gate", 6: "latency or size gate"}
+FAMILIES = {
+    2: "usage",
+    3: "data",
+    4: "unsupported",
+    5: "accuracy gate",
+    6: "latency or size gate",
+    7: "device or runtime",
+}
 SCRATCH = {"__pycache__"}
 
 

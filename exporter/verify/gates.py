@@ -1,4 +1,4 @@
-"""The recipe's conditions, judged. A failed accuracy gate ends in exit code 5, latency or size in 6 (DESIGN.md §5)."""
+"""The recipe's conditions, judged. A failed accuracy gate ends in exit code 5, every other one in 6 (DESIGN.md §5)."""
 
 from __future__ import annotations
 

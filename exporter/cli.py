@@ -125,6 +125,8 @@ def verify(
     float_: options.Float = None,
     images: options.DeviceImages = None,
     baseline: options.Baseline = None,
+    eval_: options.Eval = None,
+    eval_images: options.EvalImages = None,
     junit: options.Junit = None,
     summary: options.Summary = None,
     quiet: options.Quiet = False,
@@ -134,7 +136,7 @@ def verify(
     from exporter.report import check_junit, strict_json
     from exporter.report.check import print_check, summarise
     from exporter.report.write import append_text, refuse_unwritable, write_text
-    from exporter.verify.bundle import OnDevices, counts_before, verify_bundle
+    from exporter.verify.bundle import OnDevices, OnLabels, counts_before, verify_bundle
     from exporter.verify.devices import device
 
     devices = [device(name) for name in dict.fromkeys(on or ())]
@@ -142,8 +144,11 @@ def verify(
     refuse_unwritable(*(path for path in (junit, summary) if path))
     before = counts_before(baseline, bundle, devices) if baseline else ()
     asked = OnDevices(devices, twin=float_, images=images, baseline=before) if devices else None
+    if eval_images and not eval_:
+        raise UsageError("--eval-images without --eval", why="no labelled pictures are named", try_="--eval SOURCE")
+    labelled = OnLabels(eval_, eval_images) if eval_ else None
     say = (lambda text: None) if quiet else partial(console(stderr=json).print, markup=False)
-    check = verify_bundle(bundle, asked, say)
+    check = verify_bundle(bundle, asked, say, labelled)
     if junit:
         write_text(junit, check_junit(check))
     if summary:

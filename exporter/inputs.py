@@ -57,7 +57,7 @@ def load_inputs(
 ) -> Inputs:
     """Build or take the module, load its weights, open the samples. `progress` follows a download, in bytes."""
     own = module is not None
-    module = module if module is not None else _module(recipe)
+    module = module if module is not None else build_module(recipe)
     require_detector(module, recipe.postprocess)
     example = tuple(example) or _example(recipe, module)
     samples = _samples(recipe, module, example)
@@ -69,7 +69,7 @@ def load_inputs(
     else:
         weights, sha256 = _load(module, recipe, calibration, progress)
     pictures = isinstance(samples, Pictures) or not (own or ":" in recipe.model)
-    module = with_postprocess(module, recipe.postprocess, **(recipe.nms.model_dump() if recipe.nms else {}))
+    module = finished(module, recipe)
     return Inputs(module, example, weights, sha256, is_random, calibration, held_out, note, pictures)
 
 
@@ -160,7 +160,13 @@ def state_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _module(recipe: Recipe) -> nn.Module:
+def finished(module: nn.Module, recipe: Recipe) -> nn.Module:
+    """The module with the recipe's post-processing."""
+    return with_postprocess(module, recipe.postprocess, **(recipe.nms.model_dump() if recipe.nms else {}))
+
+
+def build_module(recipe: Recipe) -> nn.Module:
+    """The recipe's module in eval mode, with the weights that its builder gives it."""
     if ":" not in recipe.model:
         return build_model(recipe.model, recipe.preprocess.size, recipe.num_classes)
     made = _call(recipe.model)

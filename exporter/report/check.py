@@ -10,7 +10,7 @@ from exporter.report import devices, figures
 from exporter.report.markdown import markdown_sheet
 from exporter.report.parts import FAIL, PASS, Column, Fact, Table
 from exporter.report.sheet import Part, Verdict, print_sheet
-from exporter.report.tables import gates
+from exporter.report.tables import evaluation, gates
 from exporter.verify.bundle import BundleCheck
 from exporter.verify.golden import TargetCheck
 
@@ -36,6 +36,7 @@ def sheet(check: BundleCheck) -> tuple[str, tuple[Part, ...]]:
         *(_golden(found, several) for found in check.targets),
         tuple(devices.facts(check.devices)),
         *devices.tables(check.devices),
+        evaluation(check.evaluation, check.report is not None and check.report.random_weights),
         gates(check.gates),
         Verdict(check.passed, f"{PASS if check.passed else FAIL}: {_verdict(check)}"),
     )

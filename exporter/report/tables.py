@@ -13,7 +13,17 @@ from exporter.report.facts import DIGITS
 from exporter.report.figures import ABSENT, plural
 from exporter.report.parts import FAIL, PASS, Bar, Chart, Column, Table
 from exporter.verify.devices.facts import Latency
-from exporter.verify.results import Compared, Evaluation, FileFacts, Gate, Measurements, Report, Snr, Verification
+from exporter.verify.results import (
+    Compared,
+    Evaluation,
+    FileFacts,
+    Gate,
+    Measurements,
+    Report,
+    Score,
+    Snr,
+    Verification,
+)
 
 T = TypeVar("T")
 
@@ -107,7 +117,7 @@ def evaluation(found: Evaluation | None, random_weights: bool = False) -> Table 
     )
     rows = [
         (
-            f"{row.target} {row.file}{'' if row.shipped or not row.target else ', not shipped'}".strip(),
+            _whose(row),
             row.metric,
             ABSENT if row.value is None else f"{100 * row.value:.2f} %",
             _interval(row.interval, 100),
@@ -125,6 +135,11 @@ def evaluation(found: Evaluation | None, random_weights: bool = False) -> Table 
     if random_weights:
         told = f"Random weights: these figures say nothing about the task. {told}"
     return _table("Task metric", columns, rows, note=told)
+
+
+def _whose(row: Score) -> str:
+    told = f"{row.target} {row.file}".strip() + (f" on {row.device}" if row.device else "")
+    return told if row.shipped or not row.target else f"{told}, not shipped"
 
 
 def _interval(ends: tuple[float, float] | None, unit: float, sign: str = "") -> str:

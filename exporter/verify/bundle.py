@@ -12,13 +12,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 from exporter.bundle import MANIFEST, read_manifest, sha256
 from exporter.errors import DataError, UsageError
 from exporter.recipe import Gates
-from exporter.verify.device_gates import counted, judge_devices
+from exporter.verify.device_gates import counted, judge_devices, judge_evaluation
 from exporter.verify.devices import Device
 from exporter.verify.gates import raise_on_failure
 from exporter.verify.golden import TargetCheck, run_golden
+from exporter.verify.metrics.bundles import evaluate_bundle
 from exporter.verify.on_device import FORMATS, DeviceCheck, Reference
 from exporter.verify.processor import processor
-from exporter.verify.results import Gate, Report
+from exporter.verify.results import Evaluation, Gate, Report
 from exporter.verify.subjects import files_of, subjects, twins
 
 RECORD = "record one: edge-export verify BUNDLE --on DEVICE --json > FILE"
@@ -42,6 +43,8 @@ class BundleCheck(_Row):
     processor: str = ""
     devices: tuple[DeviceCheck, ...] = ()
     """In the order in which they were asked for, file by file."""
+    evaluation: Evaluation | None = None
+    """On a labelled set, where one was given."""
     gates: tuple[Gate, ...] = ()
     """On what the devices gave."""
     report: Report | None = None
@@ -92,11 +95,23 @@ class OnDevices:
     baseline: Sequence[DeviceCheck] = ()
 
 
+@dataclass(frozen=True)
+class OnLabels:
+    """What `verify --eval` was asked: labelled pictures, and how many of them at most."""
+
+    source: str
+    limit: int | None = None
+
+
 def verify_bundle(
-    folder: Path, on: OnDevices | None = None, say: Callable[[str], None] = lambda text: None
+    folder: Path,
+    on: OnDevices | None = None,
+    say: Callable[[str], None] = lambda text: None,
+    labelled: OnLabels | None = None,
 ) -> BundleCheck:
     """Compare every file with the manifest's sha256, then run each target's golden input on the local runtime and time
-    it; then run the files on devices, and judge what they gave. `say` is told what runs.
+    it; then run the files on devices, and judge what they gave; then run them on labelled pictures, here and there.
+    `say` is told what runs.
 
     A model only runs when its file and its golden files are unchanged, on a device when the whole bundle is. Raises
     DataError for a folder that is no bundle, and the errors of the local runtimes; what goes wrong on a device is in
@@ -117,12 +132,25 @@ def verify_bundle(
     )
     checked = tuple(_check(folder, name, file, check, listed) for name, file in files_of(manifest).items())
     check = check.model_copy(update={"targets": checked, "report": _report(folder, check)})
-    if on is None or check.missing or check.changed:
+    if check.missing or check.changed or not (on or labelled):
         return check
     runnable = {row.target: row.file for row in checked if not row.golden_note}
-    rows = tuple(_on_devices(folder, runnable, on, say))
-    gates = judge_devices(rows, _gates(manifest), on.baseline)
-    return check.model_copy(update={"devices": rows, "gates": gates})
+    gates, before = _gates(manifest), on.baseline if on else ()
+    rows = tuple(_on_devices(folder, runnable, on, say)) if on else ()
+    evaluation = None
+    if labelled:
+        devices = on.devices if on else ()
+        evaluation = evaluate_bundle(
+            folder,
+            subjects(folder, runnable, None),
+            devices,
+            rows,
+            labelled.source,
+            labelled.limit,
+            _tenths(say),
+        )
+    judged = (*judge_devices(rows, gates, before), *judge_evaluation(evaluation, rows, gates))
+    return check.model_copy(update={"devices": rows, "evaluation": evaluation, "gates": judged})
 
 
 def read_check(path: Path) -> BundleCheck:
@@ -170,6 +198,18 @@ def _on_devices(
         for device in on.devices:
             say(f"{device.name}  {subject.path.name}")
             yield reference.check(device, floats.get(subject.target))
+
+
+def _tenths(say: Callable[[str], None]) -> Callable[[int, int], None]:
+    """A line for every tenth of the pictures."""
+    told: set[int] = set()
+
+    def progress(done: int, total: int) -> None:
+        if (tenth := 10 * done // total) not in told:
+            told.add(tenth)
+            say(f"evaluation  {done} of {total} pictures")
+
+    return progress
 
 
 def _report(folder: Path, check: BundleCheck) -> Report | None:

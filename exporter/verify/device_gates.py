@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from exporter.recipe import Gates
+from exporter.verify.gates import metric_drop
 from exporter.verify.on_device import DeviceCheck
-from exporter.verify.results import Gate
+from exporter.verify.results import Evaluation, Gate
 
 CountKey = tuple[str, str, str]
 """Device, target, precision."""
@@ -20,6 +21,17 @@ def judge_devices(rows: Sequence[DeviceCheck], gates: Gates, baseline: Sequence[
         for row in rows
         for gate in (*_parity(row, gates), *_time(row, gates), *_instructions(row, gates, before))
     )
+
+
+def judge_evaluation(found: Evaluation | None, checks: Sequence[DeviceCheck], gates: Gates) -> Iterator[Gate]:
+    """The main metric on each device that is judged, against the first file's on this machine."""
+    judged = {(check.target, check.device) for check in checks if check.judged}
+    if found is None or gates.metric_drop is None:
+        return
+    for row in found.scores:
+        if row.metric == found.metric and row.drop is not None and (row.target, row.device) in judged:
+            gate = metric_drop(row, row.drop, gates.metric_drop)
+            yield gate.model_copy(update={"target": row.target, "device": row.device})
 
 
 def counted(row: DeviceCheck) -> list[CountKey]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from exporter.errors import AccuracyError, BudgetError
 from exporter.recipe import Gates
-from exporter.verify.results import Agreement, Evaluation, Gate, Measurements, Snr, Verification
+from exporter.verify.results import Agreement, Evaluation, Gate, Measurements, Score, Snr, Verification
 
 
 def judge(result: Verification, gates: Gates) -> tuple[Gate, ...]:
@@ -49,9 +49,13 @@ def _dropped(target: str, found: Evaluation | None, gates: Gates) -> Iterator[Ga
         return
     for row in found.scores:
         if row.shipped and row.target == target and row.metric == found.metric and row.drop is not None:
-            passed = row.drop <= 100 * gates.metric_drop
-            limit, value = f"<= {100 * gates.metric_drop:g} points", f"{row.drop:.2f} points"
-            yield _gate(f"{row.metric} drop", "accuracy", limit, value, passed)
+            yield metric_drop(row, row.drop, gates.metric_drop)
+
+
+def metric_drop(row: Score, points: float, limit: float) -> Gate:
+    """Whether a metric lost no more than `limit`, in hundredths of a point."""
+    allowed = 100 * limit
+    return _gate(f"{row.metric} drop", "accuracy", f"<= {allowed:g} points", f"{points:.2f} points", points <= allowed)
 
 
 def _judged(result: Measurements, gates: Gates) -> Iterator[Gate]:

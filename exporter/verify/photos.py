@@ -46,13 +46,14 @@ def feeds(golden: Feed, photos: Sequence[Tensor], inputs: Sequence[Border], file
     found = [golden]
     for photo in photos:
         (border,) = inputs
-        array = _as_stored(photo, border, file)
+        array = as_stored(photo, border, file)
         if not any(np.array_equal(array, seen[border.info.name]) for seen in found):
             found.append({border.info.name: array})
     return found
 
 
-def _as_stored(photo: Tensor, border: Border, file: str) -> np.ndarray:
+def as_stored(photo: Tensor, border: Border, file: str) -> np.ndarray:
+    """A picture, float32 [1, 3, H, W], in the storage order and type of a file's input."""
     info = border.info
     shapes = {tuple(photo.shape): photo, (1, *photo.shape[2:], photo.shape[1]): photo.permute(0, 2, 3, 1)}
     if info.shape not in shapes:

@@ -229,6 +229,8 @@ class Score(_Row):
     file: str
     runtime: str
     shipped: bool = False
+    device: str = ""
+    """As asked for; empty for this machine."""
     metric: str
     value: float | None
     interval: tuple[float, float] | None

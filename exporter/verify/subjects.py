@@ -29,7 +29,7 @@ def subjects(folder: Path, files: Mapping[str, str], images: str | None) -> list
     if not portable:
         able = f"what can be run of it is {', '.join(files.values()) or 'nothing'}"
         why = f"devices run {' and '.join(FORMATS)}, and {able}"
-        raise UsageError(f"{folder} has no file to run on a device", why=why, try_="without --on")
+        raise UsageError(f"{folder} has no file to run on a device", why=why, try_="without --on and --eval")
     recipe = _recipe(read_manifest(folder))
     pictures = photos(folder, images)
     found = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -16,7 +16,11 @@ from exporter.verify.target import TargetFiles
 
 def runners(module: nn.Module, targets: Iterable[TargetFiles]) -> Iterator[Runner]:
     """PyTorch's float model, then for each target the float32 twin, where there is one, and the shipped file."""
-    yield Runner("PyTorch", f"torch {torch.__version__}", lambda sample: reference_outputs(module, sample)[0])
+
+    def reference(samples: Sequence[Tensors]) -> Iterator[Tensors]:
+        return (reference_outputs(module, sample)[0] for sample in samples)
+
+    yield Runner("PyTorch", f"torch {torch.__version__}", reference)
     for files in targets:
         for artifact in reversed(files.artifacts):
             yield of_file(files.target, artifact)
@@ -26,9 +30,10 @@ def of_file(target: str, artifact: Artifact) -> Runner:
     """A file on the runtime that is sound on this host."""
     file, params = artifact.opened, output_params(artifact.graph)
 
-    def run(sample: Tensors) -> Tensors:
-        results = file.fetch(file.runtime.run(file.feed(sample)))
-        return [reals(result, of) for result, of in zip(results, params, strict=True)]
+    def run(samples: Sequence[Tensors]) -> Iterator[Tensors]:
+        for sample in samples:
+            results = file.fetch(file.runtime.run(file.feed(sample)))
+            yield [reals(result, of) for result, of in zip(results, params, strict=True)]
 
     runtime = f"{file.runtime.runtime} ({file.runtime.kernels})"
     return Runner(artifact.precision, runtime, run, target, artifact.shipped)

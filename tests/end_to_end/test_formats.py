@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
 
 MODELS = ("efficientdet_d0", "fasternet_t0", "litehrnet_18_coco", "cspresnext50")
 PHOTOS = 8
+CALIBRATED = 8
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Run:
 
 @pytest.fixture(scope="module", params=MODELS)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    pipeline = Pipeline(load_recipe(request.param, precision="int8", targets="all"))
+    pipeline = Pipeline(load_recipe(request.param, precision="int8", targets="all", calibration={"limit": CALIBRATED}))
     pipeline.folder = tmp_path_factory.mktemp(request.param)
     scratch = tmp_path_factory.mktemp("twins")
     for stage in ("build", "capture", "simplify", "quantize", "lower"):

@@ -18,6 +18,8 @@ from exporter.verify.runtimes.litert_file import TFLiteFile, read_file
 from exporter.verify.verify import verify
 
 pytestmark = pytest.mark.slow
+CALIBRATED = 8
+"""Pictures: enough for figures about arithmetic."""
 FLOAT_SNR = 100.0
 """dB, least of any output of the float32 file against PyTorch."""
 MOST_OUTSIDE = 0.01
@@ -49,7 +51,7 @@ class Run:
 
 @pytest.fixture(scope="module", params=MODELS)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    pipeline = Pipeline(load_recipe(request.param, precision="int8", io="int8"))
+    pipeline = Pipeline(load_recipe(request.param, precision="int8", io="int8", calibration={"limit": CALIBRATED}))
     pipeline.folder = tmp_path_factory.mktemp(request.param)
     for stage in ("build", "capture", "simplify", "quantize", "lower"):
         getattr(pipeline, stage)()

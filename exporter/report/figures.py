@@ -33,9 +33,9 @@ def megabytes(size: float) -> str:
     return _significant(size / 1e6)
 
 
-def milliseconds(time: float) -> str:
-    """Three significant digits."""
-    return _significant(time)
+def milliseconds(time: float | None) -> str:
+    """Three significant digits; a dash where no time was told."""
+    return ABSENT if time is None else _significant(time)
 
 
 def seconds(time: float) -> str:

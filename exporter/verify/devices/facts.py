@@ -57,9 +57,10 @@ class Latency(_Row):
     device: RealDevice
     threads: int
     median_ms: float
-    p90_ms: float
     min_ms: float
     runs: int
+    p90_ms: float | None = None
+    """None where the tool that timed tells none."""
     warmup_ms: tuple[float, ...] = ()
 
     @classmethod

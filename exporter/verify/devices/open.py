@@ -7,16 +7,17 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from exporter.errors import UsageError, nearest
+from exporter.verify.devices.adb import AdbDevice
 from exporter.verify.devices.local import LocalDevice
 from exporter.verify.devices.protocol import Device
-from exporter.verify.devices.shell import Options
+from exporter.verify.devices.shell import Options, cores
 from exporter.verify.devices.ssh import SshDevice
 
 KINDS = (
     "local",
     "arm64[:CORE][@tflite-runtime]",
     "ssh://[USER@]HOST[:PORT][?python=PATH&cores=0-3]",
-    "adb[:SERIAL]",
+    "adb[:SERIAL][?python=PATH&cores=4-7] or [?benchmark_model=FILE]",
 )
 
 
@@ -32,6 +33,8 @@ def device(name: str) -> Device:
         return Arm64Device(name)
     if kind == "ssh":
         return _ssh(name, address, _options(name, query, {"python", "cores"}))
+    if kind == "adb" and not address.endswith(":"):
+        return AdbDevice(name, address.partition(":")[2], _options(name, query, {"python", "cores", "benchmark_model"}))
     raise UsageError(
         f"no device is called {name!r}", why=nearest(kind, ["local", "arm64", "ssh", "adb"]), try_=", ".join(KINDS)
     )
@@ -58,15 +61,13 @@ def _options(name: str, query: str, known: set[str]) -> Options:
     if "/" in (python := given.get("python", "")) and not python.startswith("/"):
         raise UsageError(f"{name!r}: {python!r} is relative to nothing", try_="the absolute path of Python there")
     path = Path(given["benchmark_model"]) if "benchmark_model" in given else None
+    if path and not path.is_file():
+        raise UsageError(f"{name!r}: there is no file {path}", try_="LiteRT's benchmark_model, built for the device")
     return Options(python, _cores(name, given["cores"]) if "cores" in given else (), path)
 
 
 def _cores(name: str, text: str) -> tuple[int, ...]:
-    """`0,4-7` -> (0, 4, 5, 6, 7)."""
-    cores: set[int] = set()
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        if not (first.isdecimal() and (last.isdecimal() or not dash)):
-            raise UsageError(f"{name!r}: {text!r} is no list of cores", try_="cores=0,4-7")
-        cores.update(range(int(first), int(last or first) + 1))
-    return tuple(sorted(cores))
+    try:
+        return cores(text)
+    except ValueError as error:
+        raise UsageError(f"{name!r}: {text!r} is no list of cores", try_="cores=0,4-7") from error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+SIGNALS = frozenset(signal.Signals)
 
 
 @dataclass(frozen=True)
@@ -13,8 +16,15 @@ class Completed:
     """How a command ended on a device."""
 
     code: int
+    """Of an ending by a signal: its number below zero, as Python tells it, or above 128, as shells do."""
     out: str
     err: str
+
+    @property
+    def ending(self) -> str:
+        """`ended with 1`, `was ended by SIGSEGV`."""
+        number = -self.code if self.code < 0 else self.code - 128
+        return f"was ended by {signal.Signals(number).name}" if number in SIGNALS else f"ended with {self.code}"
 
 
 class Workspace(Protocol):

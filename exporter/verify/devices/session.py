@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 
 from exporter.errors import RuntimeUnavailable, UnsupportedError
 from exporter.verify.devices import runner
+from exporter.verify.devices.benchmark_model import NO_OUTPUTS, BenchmarkWorkspace
 from exporter.verify.devices.facts import DeviceFacts, EmulatedDevice, Latency, RealDevice
 from exporter.verify.devices.local import LocalDevice
 from exporter.verify.devices.protocol import Completed, Device, Workspace
@@ -22,7 +22,6 @@ from exporter.verify.processor import processor
 
 RUNNER, JOB, RESULT = Path(runner.__file__), "job.json", "result.json"
 WARMUPS = 3
-SIGNALS = frozenset(signal.Signals)
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a device gave: every sample's outputs by name, and the time of one inference on a real device."""
+    """What a device gave: every sample's outputs by name, and the time of one inference on a real device.
+
+    `no_outputs` says why there are none, on devices that can only time a file.
+    """
 
     device: DeviceFacts
     runtime: str
     kernels: str
     outputs: list[dict[str, np.ndarray]]
     latency: Latency | None = None
+    no_outputs: str = ""
 
 
 def run_job(device: Device, job: Job) -> Ran:
@@ -55,6 +58,8 @@ def run_job(device: Device, job: Job) -> Ran:
     for a file that the runtime there refuses.
     """
     with device.workspace() as there, tempfile.TemporaryDirectory() as scratch:
+        if isinstance(there, BenchmarkWorkspace):
+            return _timed(device, there, job)
         result = run_there(device, there, job, Path(scratch))
         outputs = [
             {
@@ -132,6 +137,20 @@ def _latency(facts: DeviceFacts, threads: int, result: Mapping[str, Any]) -> Lat
     return Latency.of(facts, threads, times, result["warmup_ms"])
 
 
+def _timed(device: Device, there: BenchmarkWorkspace, job: Job) -> Ran:
+    if job.model.suffix != ".tflite":
+        raise RuntimeUnavailable(
+            f"benchmark_model runs no {job.model.suffix} file", where=f"{job.model.name}, {device.name}"
+        )
+    times, runtime, kernels = there.time(job.model, threads=job.threads, warmups=WARMUPS, runs=max(job.runs, 1))
+    facts, latency = device_facts(device, there.facts()), None
+    if job.runs and isinstance(facts, RealDevice):
+        latency = Latency(
+            device=facts, threads=job.threads, median_ms=times.median_ms, min_ms=times.min_ms, runs=times.runs
+        )
+    return Ran(facts, runtime, kernels, [], latency, NO_OUTPUTS)
+
+
 def _pulled(there: Workspace, name: str, place: Path) -> np.ndarray:
     there.pull(name, place)
     array: np.ndarray = np.load(place / name)
@@ -140,8 +159,6 @@ def _pulled(there: Workspace, name: str, place: Path) -> np.ndarray:
 
 def _crashed(device: Device, done: Completed) -> RuntimeUnavailable:
     lines = [line for line in done.err.splitlines() if line.strip()]
-    number = -done.code if done.code < 0 else done.code - 128  # Python's way to say it, and the shell's
-    ending = f"was ended by {signal.Signals(number).name}" if number in SIGNALS else f"ended with {done.code}"
     return RuntimeUnavailable(
-        f"the runner {ending} on {device.name}", where=lines[-3:], try_="edge-export doctor, on the device"
+        f"the runner {done.ending} on {device.name}", where=lines[-3:], try_="edge-export doctor, on the device"
     )

@@ -121,10 +121,14 @@ class Keeper:
         return True
 
     def check(self, done: Completed) -> Completed:
-        """Tells a command that failed because the connection ended from one that failed there."""
+        """Tells a transfer that failed because the connection ended from one that failed there."""
         if done.code and self.ended(1):
-            raise self._link.broken(f"the connection to {self._link.name} was lost", self._said())
+            raise self.lost()
         return done
+
+    def lost(self) -> RuntimeUnavailable:
+        """The connection was."""
+        return self._link.broken(f"the connection to {self._link.name} was lost", self._said())
 
     def end(self) -> None:
         """Let it remove the folder."""
@@ -174,8 +178,16 @@ class ShellWorkspace:
         return f"taskset {sum(1 << core for core in self.options.cores):x} {command}" if self.options.cores else command
 
     def shell(self, command: str) -> Completed:
-        """A shell command to its end. Raises RuntimeUnavailable when the connection was lost."""
-        return self.keeper.check(call(self.link.shell(command)))
+        """A shell command to its end, which the device tells: adb calls a lost connection a success.
+
+        Raises RuntimeUnavailable when the connection was lost.
+        """
+        done = call(self.link.shell(f"({command}\n); code=$?; echo; echo ended $code"))
+        out, ended, code = done.out.rpartition("\nended ")
+        if not ended:
+            self.keeper.ended(SECONDS)
+            raise self.keeper.lost()
+        return Completed(int(code), out, done.err)
 
     def pull(self, name: str, place: Path) -> None:
         """Copy a file out."""
@@ -225,6 +237,15 @@ def call(argv: Sequence[str], *, stdin: Any = subprocess.DEVNULL, stdout: Any = 
     done = subprocess.run(argv, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, check=False)
     out, err = ((text or b"").decode(errors="replace") for text in (done.stdout, done.stderr))
     return Completed(done.returncode, out, err)
+
+
+def cores(text: str) -> tuple[int, ...]:
+    """`0,4-7` -> (0, 4, 5, 6, 7). Raises ValueError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        found.update(range(int(first), int(last if dash else first) + 1))
+    return tuple(sorted(found))
 
 
 def last_line(text: str) -> str:

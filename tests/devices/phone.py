@@ -1,0 +1,102 @@
+"""An Android device to test against: a genuine adbd in a network namespace of its own.
+
+The protocol, the shell and the transfers are real; Android is not. /data/local/tmp is there, and `getprop` and
+`dumpsys` answer as a phone's do.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from double import ROOT, Double, found, furnish, hold, libraries, namespace, started
+
+PORT = 5600
+"""Above those where adb looks for emulators by itself."""
+START = """\
+ip link set lo up 2>/dev/null || ifconfig lo up
+new={folder}/root
+mkdir "$new"
+mount -t tmpfs none "$new"
+for top in /*; do
+  if [ -L "$top" ]; then cp -a "$top" "$new"
+  elif [ -d "$top" ] && [ "$top" != /data ] && [ "$top" != /system ]
+  then mkdir "$new$top" && mount --rbind "$top" "$new$top"
+  fi
+done
+mkdir -p "$new/data/local/tmp" "$new/system/bin"
+ln -s /bin/sh "$new/system/bin/sh"
+mount -t tmpfs -o size={size} none "$new/data/local/tmp"
+chroot "$new" env -i PATH={folder}/bin:{path} PYTHONPATH={folder}/site DOUBLE={folder} ADBD_PORT={port} \\
+  {libraries} {adbd} &
+wait
+exec sleep infinity
+"""
+PROPERTIES = {
+    "ro.build.version.release": "14",
+    "ro.build.version.sdk": "34",
+    "ro.hardware": "shiba",
+    "ro.product.cpu.abi": "arm64-v8a",
+    "ro.product.manufacturer": "Google",
+    "ro.product.model": "Pixel 8",
+    "ro.soc.manufacturer": "Google",
+    "ro.soc.model": "Tensor G3",
+}
+THERMAL = """\
+IsStatusOverride: false
+Thermal Status: 1
+Cached temperatures:
+\tTemperature{mValue=99.0, mType=0, mName=BIG, mStatus=0}
+HAL Ready: true
+Current temperatures from HAL:
+\tTemperature{mValue=61.5, mType=0, mName=BIG, mStatus=0}
+\tTemperature{mValue=48.2, mType=0, mName=LITTLE, mStatus=0}
+\tTemperature{mValue=71.0, mType=1, mName=G3D, mStatus=0}
+Current cooling devices from HAL:
+\tCoolingDevice{mValue=0, mType=2, mName=thermal-cpufreq-0}
+"""
+
+
+@contextmanager
+def phone(folder: Path, *, kilobytes: int = 0, path: str = "/usr/bin:/bin") -> Iterator[Double]:
+    """The adbd, with an `adb` that is connected to it first on this process's PATH.
+
+    `kilobytes`: of the disk that /data/local/tmp is on. `path`: the device's PATH, after its own programs.
+    """
+    adbd, adb = found("adbd"), found("adb")
+    furnish(folder)
+    size = f"{kilobytes}k" if kilobytes else "100%"
+    start = START.format(folder=folder, size=size, path=path, port=PORT, libraries=libraries(), adbd=adbd)
+    holder = hold(folder, [*namespace("net", "mount"), "sh", "-ec", start])
+    double = Double(f"adb:127.0.0.1:{PORT}", folder, f"{folder}/root/data/local/tmp", "adbd", holder)
+    double.program("python3", f'exec env -u LD_LIBRARY_PATH {sys.executable} "$@"')
+    answer(double, PROPERTIES)
+    double.program("dumpsys", f"cat <<'END'\n{THERMAL}END")
+    enter = f"nsenter --target {holder.pid} --net" + ("" if ROOT else " --user --preserve-credentials")
+    client = folder / "client" / "adb"
+    client.write_text(f'#!/bin/sh\nexec {enter} env {libraries()} HOME={folder}/client {adb} "$@"\n')
+    client.chmod(0o755)
+    try:
+        started(double, lambda: b"connected to" in _adb(client, "connect", f"127.0.0.1:{PORT}"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", f"{folder}/client", prepend=os.pathsep)
+            yield double
+    finally:
+        _adb(client, "kill-server")
+        double.end()
+
+
+def answer(double: Double, properties: dict[str, str]) -> None:
+    """What its getprop says: of all properties, or the value of one."""
+    rows = double.folder / "properties"
+    rows.write_text("".join(f"[{key}]: [{value}]\n" for key, value in properties.items()))
+    double.program("getprop", f'[ $# = 0 ] && exec cat {rows}; sed -n "s/^\\[$1\\]: \\[\\(.*\\)\\]$/\\1/p" {rows}')
+
+
+def _adb(client: Path, *arguments: str) -> bytes:
+    return subprocess.run([client, *arguments], check=False, capture_output=True).stdout

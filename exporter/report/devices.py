@@ -70,7 +70,7 @@ def latency(rows: Sequence[DeviceCheck]) -> Table | None:
             str(time.threads),
             cores(time.device),
             time.device.governor or ABSENT,
-            ABSENT if time.device.celsius is None else f"{time.device.celsius:.0f}",
+            heat(time.device),
             str(time.runs),
         )
         for row in rows
@@ -79,6 +79,12 @@ def latency(rows: Sequence[DeviceCheck]) -> Table | None:
     x86 = dict.fromkeys(row.device for row in rows for time in row.latency.values() if time.device.machine == "x86_64")
     note = f"Measured on x86, not on a mobile processor: {', '.join(x86)}" if x86 else ""
     return Table("Latency on devices", tuple(columns), tuple(cells), note) if cells else None
+
+
+def heat(device: RealDevice) -> str:
+    """The hottest core, and whether the system slowed it down."""
+    celsius = ABSENT if device.celsius is None else f"{device.celsius:.0f}"
+    return f"{celsius}, throttling {device.throttling}" if device.throttling not in ("", "none") else celsius
 
 
 def counts(rows: Sequence[DeviceCheck]) -> Table | None:

@@ -133,7 +133,7 @@ class Reference:
             if twin is not None and ran.latency is not None:
                 latency[twin.precision] = run_job(device, twin.job).latency
             counts, uncounted = _counts(device, [subject, *([twin] if twin else [])])
-            found = compare(self._borders, self.outputs, ran.outputs, subject)
+            found = ((), (), ()) if ran.no_outputs else compare(self._borders, self.outputs, ran.outputs, subject)
         except ExportError as error:
             return row.model_copy(update={"problem": Problem.of(error)})
         codes, floats, detections = found
@@ -147,7 +147,7 @@ class Reference:
                 "detections": detections,
                 "latency": {precision: row for precision, row in latency.items() if row is not None},
                 "counts": counts,
-                "notes": (*row.notes, *uncounted),
+                "notes": (*row.notes, *uncounted, *((ran.no_outputs,) if ran.no_outputs else ())),
             }
         )
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from double import ROOT, Double, found, furnish, hold, libraries, namespace, started
+from devices.double import ROOT, Double, found, furnish, hold, libraries, namespace, started
 
 CONFIG = """\
 Port {port}

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from double import ROOT, Double, found, furnish, hold, libraries, namespace, started
+from devices.double import ROOT, Double, found, furnish, hold, libraries, namespace, started
 
 PORT = 5600
 """Above those where adb looks for emulators by itself."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from double import Double
+from devices.double import Double
 from verify.small_tflite import SHAPE, int8_conv
 
 from exporter.errors import RuntimeUnavailable

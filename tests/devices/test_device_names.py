@@ -24,8 +24,21 @@ from exporter.verify.devices.ssh import SshDevice
 def test_hosts(name: str, host: str, port: int | None, user: str | None, python: str, cores: tuple[int, ...]) -> None:
     found: Any = device(name)
     assert isinstance(found, SshDevice)
-    assert (found.name, found.host, found.port, found.user) == (name, host, port, user)
+    assert (found.host, found.port, found.user) == (host, port, user)
     assert (found.options.python, found.options.cores) == (python, cores)
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("ssh://pi@board?python=/home/pi/venv/bin/python", "ssh://pi@board"),
+        ("adb:R5CT12345?python=/data/local/tmp/python&cores=4-6", "adb:R5CT12345?cores=4,5,6"),
+        (f"adb?benchmark_model={__file__}", "adb"),
+        ("adb:127.0.0.1:5555", "adb:127.0.0.1:5555"),
+    ],
+)
+def test_the_name_in_reports_holds_no_paths(name: str, short: str) -> None:
+    assert device(name).name == short
 
 
 @pytest.mark.parametrize(
@@ -44,6 +57,9 @@ def test_hosts(name: str, host: str, port: int | None, user: str | None, python:
         ("ssh://board?cores=", "is no list of cores"),
         ("ssh://board?cores=4-", "is no list of cores"),
         ("ssh://board?python=venv/bin/python", "is relative to nothing"),
+        ("adb:", "no device is called 'adb:'"),
+        ("adb?benchmark_model=/no/such", "there is no file /no/such"),
+        ("adb:X?cors=1", "did you mean cores?"),
         ("local?cores=1", "no device is called 'local?cores=1'"),
     ],
 )

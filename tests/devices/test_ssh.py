@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from board import board
-from double import Double
-from remote_job import ENDLESS, copy_job, refused, while_at_work
+from devices.board import board
+from devices.double import Double
+from devices.remote_job import ENDLESS, copy_job, refused, while_at_work
 
 from exporter.verify.devices import Job
 

@@ -34,7 +34,8 @@ def device(name: str) -> Device:
     if kind == "ssh":
         return _ssh(name, address, _options(name, query, {"python", "cores"}))
     if kind == "adb" and not address.endswith(":"):
-        return AdbDevice(name, address.partition(":")[2], _options(name, query, {"python", "cores", "benchmark_model"}))
+        options = _options(name, query, {"python", "cores", "benchmark_model"})
+        return AdbDevice(_short(address, options), address.partition(":")[2], options)
     raise UsageError(
         f"no device is called {name!r}", why=nearest(kind, ["local", "arm64", "ssh", "adb"]), try_=", ".join(KINDS)
     )
@@ -50,7 +51,12 @@ def _ssh(name: str, address: str, options: Options) -> SshDevice:
         raise UsageError(f"{name!r} is no address of a host", try_=KINDS[2])
     if parts.password:
         raise UsageError(f"{name.replace(parts.password, '…')!r} holds a password", try_="a key, for ssh in batch mode")
-    return SshDevice(name, host, port, parts.username, options)
+    return SshDevice(_short(address, options), host, port, parts.username, options)
+
+
+def _short(address: str, options: Options) -> str:
+    """Without the paths of one machine, so that figures of two runs meet under one name."""
+    return address + (f"?cores={','.join(map(str, options.cores))}" if options.cores else "")
 
 
 def _options(name: str, query: str, known: set[str]) -> Options:

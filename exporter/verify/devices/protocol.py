@@ -51,7 +51,7 @@ class Workspace(Protocol):
 
 
 class Device(Protocol):
-    """A place where files are run. `name` is as the user wrote it."""
+    """A place where files are run. `name` is as the user wrote it, without paths."""
 
     @property
     def name(self) -> str: ...

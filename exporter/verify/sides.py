@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from exporter.errors import DataError
 from exporter.verify.bundle import read_check
 from exporter.verify.on_device import DeviceCheck
-from exporter.verify.results import Gate, Measurements, Report, Snr
+from exporter.verify.results import Evaluation, Gate, Measurements, Report, Snr
 
 Key = tuple[str, str]
 """Place (target, with precision and device where there are such), and kind."""
@@ -27,6 +27,7 @@ class Side:
     name: str
     report: Report
     devices: tuple[DeviceCheck, ...] = ()
+    evaluations: tuple[Evaluation, ...] = ()
     gates: tuple[Gate, ...] = ()
 
 
@@ -36,7 +37,9 @@ def read_side(path: Path) -> Side:
         check = read_check(path)
         if check.report is None:
             raise DataError(f"{path} holds no figures", why="its export stopped before the report", try_="export again")
-        return Side(str(path), check.report, check.devices, (*check.exported, *check.gates))
+        exported = check.report.verification.evaluation if check.report.verification else None
+        evaluations = tuple(each for each in (exported, check.evaluation) if each)
+        return Side(str(path), check.report, check.devices, evaluations, (*check.exported, *check.gates))
     try:
         report = Report.model_validate_json((path / "report.json").read_text())
     except OSError as error:
@@ -46,13 +49,16 @@ def read_side(path: Path) -> Side:
         raise DataError(
             f"{path}/report.json is damaged", why=str(error).splitlines()[0], try_="export again"
         ) from error
-    return Side(str(path), report, gates=report.verification.gates if report.verification else ())
+    found = report.verification
+    evaluations = (found.evaluation,) if found and found.evaluation else ()
+    return Side(str(path), report, evaluations=evaluations, gates=found.gates if found else ())
 
 
 def figures_of(side: Side) -> dict[Key, dict[str, float]]:
     """Every figure: place and kind -> output -> value."""
     found: dict[Key, dict[str, float]] = {}
-    for place, kind, item, value in (*_exported(side.report), *_on_devices(side.devices)):
+    scored = (figure for evaluation in side.evaluations for figure in _scored(evaluation))
+    for place, kind, item, value in (*_exported(side.report), *_on_devices(side.devices), *scored):
         found.setdefault((place, kind), {})[item] = value
     return found
 
@@ -63,10 +69,14 @@ def _exported(report: Report) -> Iterator[Figure]:
         return
     for each in found.targets:
         yield from _measured(each)
-    if found.evaluation is not None:
-        for score in found.evaluation.scores:
-            if score.shipped and score.metric == found.evaluation.metric and score.value is not None:
-                yield f"{score.target} on {found.evaluation.source}", "task metric", score.metric, 100 * score.value
+
+
+def _scored(found: Evaluation) -> Iterator[Figure]:
+    """The main metric of shipped files, here and on devices."""
+    for score in found.scores:
+        if score.shipped and score.metric == found.metric and score.value is not None:
+            place = f"{score.target} on {score.device}" if score.device else score.target
+            yield f"{place}, {found.images} pictures of {found.source}", "task metric", score.metric, 100 * score.value
 
 
 def _measured(found: Measurements) -> Iterator[Figure]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from exporter.errors import RuntimeUnavailable, UsageError
+from exporter.verify.devices import runner
 from exporter.verify.devices.facts import EmulatedDevice, Latency
 from exporter.verify.devices.session import this_machine
 
@@ -20,7 +21,8 @@ def measure(call: Callable[[], object], *, runs: int, warmup: int, threads: int)
     if isinstance(here, EmulatedDevice):
         raise RuntimeUnavailable("an emulated processor has no latency", why=here.emulator)
     milliseconds = [_timed(call) for _ in range(warmup + runs)]
-    return Latency.of(here, threads, milliseconds[warmup:], milliseconds[:warmup])
+    now = here.model_copy(update={"celsius": runner.celsius()})
+    return Latency.of(now, threads, milliseconds[warmup:], milliseconds[:warmup])
 
 
 def _timed(call: Callable[[], object]) -> float:

@@ -48,6 +48,7 @@ class AveragePrecision:
         self._coco, self._evaluator = load_pycocotools()
         self.images, self.categories = images, sorted(categories)
         self._kind, self._sigmas = kind, sigmas
+        self._recalls: np.ndarray = self._evaluator(iouType=kind).params.recThrs
         self._judged: dict[int, list[Any]] = {}
         """Image -> for each category what pycocotools found; kept small."""
 
@@ -99,11 +100,9 @@ class AveragePrecision:
         return coco
 
     @cached_property
-    def _ranked(self) -> list[tuple[np.ndarray, ...]]:
-        """For each category: labels of each image [images]; of the detections, best first, the image [D], and whether
-        they are right and wrong at each threshold [thresholds, D].
-        """
-        found: list[tuple[np.ndarray, ...]] = []
+    def _ranked(self) -> list[_Ranked]:
+        """One for each category."""
+        found = []
         for k in range(len(self.categories)):
             entries = [(image, e[k]) for image, e in sorted(self._judged.items()) if e[k] is not None]
             labels = np.zeros(self.images)
@@ -115,28 +114,38 @@ class AveragePrecision:
                 np.concatenate([np.zeros((10, 0), bool), *(e[key] for _, e in entries)], 1)[:, order]
                 for key in ("dtMatches", "dtIgnore")
             )
-            found.append((labels, images, matched & ~ignored, ~matched & ~ignored))
+            found.append(_Ranked(labels, images, matched, ignored))
         return found
 
     def _weighted(self, weights: np.ndarray) -> np.ndarray:
         """Average precision [categories, thresholds] of the categories that have labels."""
-        params = self._evaluator(iouType=self._kind).params
-        rows = []
-        for labels, images, right, wrong in self._ranked:
-            positives = labels @ weights
-            if positives:
-                rows.append(_areas(weights[images], right, wrong, positives, params.recThrs))
-        return np.array(rows).reshape(-1, 10)
+        labelled = [ranked for ranked in self._ranked if ranked.labels @ weights]
+        return np.array([ranked.areas(weights, self._recalls) for ranked in labelled]).reshape(-1, 10)
 
 
-def _areas(weights: np.ndarray, right: np.ndarray, wrong: np.ndarray, labels: float, recalls: np.ndarray) -> np.ndarray:
-    """COCOeval.accumulate for one category, each detection counted by weight: mean precision [thresholds]."""
-    hits, misses = (np.cumsum(weights * kind, 1) for kind in (right, wrong))
-    precision = hits / (hits + misses + np.spacing(1))
-    precision = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-    precision = np.pad(precision, ((0, 0), (0, 1)))  # a recall that is never reached
-    places = [np.searchsorted(row, recalls, side="left") for row in hits / labels]
-    return np.array([row[place].mean() for row, place in zip(precision, places, strict=True)])
+class _Ranked:
+    """The detections of one category over all images, best first. Precision only rises where one is right, so what is
+    kept for each threshold is where these are, and how many ignored ones are ahead of each.
+    """
+
+    def __init__(self, labels: np.ndarray, images: np.ndarray, matched: np.ndarray, ignored: np.ndarray) -> None:
+        self.labels, self._images = labels, images
+        self._right = [np.flatnonzero(row) for row in matched & ~ignored]
+        self._ignored = [np.flatnonzero(row) for row in ignored]
+        self._ahead = [np.searchsorted(i, r) for i, r in zip(self._ignored, self._right, strict=True)]
+
+    def areas(self, weights: np.ndarray, recalls: np.ndarray) -> np.ndarray:
+        """COCOeval.accumulate with each image counted so often: mean precision over `recalls`, [thresholds]."""
+        counted = weights[self._images]
+        so_far, labels = np.cumsum(counted), self.labels @ weights
+        means = []
+        for right, ignored, ahead in zip(self._right, self._ignored, self._ahead, strict=True):
+            hits = np.cumsum(counted[right])
+            not_judged = np.append(0, np.cumsum(counted[ignored]))[ahead]
+            precision = hits / (so_far[right] - not_judged + np.spacing(1))
+            falling = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0)  # 0: a recall that is never reached
+            means.append(falling[np.searchsorted(hits / labels, recalls, side="left")].mean())
+        return np.array(means)
 
 
 def _means(areas: np.ndarray) -> np.ndarray:

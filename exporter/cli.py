@@ -136,7 +136,8 @@ def verify(
     from exporter.report import check_junit, strict_json
     from exporter.report.check import print_check, summarise
     from exporter.report.write import append_text, refuse_unwritable, write_text
-    from exporter.verify.bundle import OnDevices, OnLabels, counts_before, verify_bundle
+    from exporter.verify.baseline import counts_before
+    from exporter.verify.bundle import OnDevices, OnLabels, verify_bundle
     from exporter.verify.devices import device
 
     devices = [device(name) for name in dict.fromkeys(on or ())]

@@ -10,19 +10,17 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, computed_field
 
 from exporter.bundle import MANIFEST, read_manifest, sha256
-from exporter.errors import DataError, UsageError
+from exporter.errors import DataError
 from exporter.recipe import Gates
-from exporter.verify.device_gates import counted, judge_devices, judge_evaluation
+from exporter.verify.device_gates import judge_devices, judge_evaluation
 from exporter.verify.devices import Device
 from exporter.verify.gates import raise_on_failure
 from exporter.verify.golden import TargetCheck, run_golden
 from exporter.verify.metrics.bundles import evaluate_bundle
-from exporter.verify.on_device import FORMATS, DeviceCheck, Reference
+from exporter.verify.on_device import DeviceCheck, Reference
 from exporter.verify.processor import processor
 from exporter.verify.results import Evaluation, Gate, Report
 from exporter.verify.subjects import files_of, subjects, twins
-
-RECORD = "record one: edge-export verify BUNDLE --on DEVICE --json > FILE"
 
 
 class _Row(BaseModel):
@@ -153,47 +151,15 @@ def verify_bundle(
     return check.model_copy(update={"devices": rows, "evaluation": evaluation, "gates": judged})
 
 
-def read_check(path: Path) -> BundleCheck:
-    """What `verify --json` printed. Raises DataError for anything else."""
-    try:
-        return BundleCheck.model_validate_json(path.read_text())
-    except OSError as error:
-        raise DataError(f"cannot read {path}", why=error.strerror or str(error), try_=RECORD) from error
-    except ValueError as error:
-        raise DataError(f"{path} is not the JSON of verify", why=str(error).splitlines()[0], try_=RECORD) from error
-
-
-def counts_before(path: Path, bundle: Path, devices: Sequence[Device]) -> tuple[DeviceCheck, ...]:
-    """The rows of a baseline. Raises DataError where it counted nothing on a device that counts, or another model's
-    instructions; UsageError where no device counts.
-    """
-    counting, model = [each.name for each in devices if each.can_count], read_manifest(bundle).get("model")
-    if not counting:
-        names = ", ".join(each.name for each in devices)
-        raise UsageError(f"--baseline without a device that counts instructions: {names}", try_="--on arm64:cortex-a76")
-    before = read_check(path)
-    if before.model != model:
-        raise DataError(f"{path} is of another model", why=f"{before.model}, and {bundle} is {model}", try_=RECORD)
-    known = {(device, target) for row in before.devices for device, target, _ in counted(row)}
-    files = [target for target, file in files_of(read_manifest(bundle)).items() if file.endswith(FORMATS)]
-    if absent := [(device, target) for device in counting for target in files if (device, target) not in known]:
-        raise DataError(
-            f"{path} has no instructions to compare with",
-            where=[f"{target} on {device}" for device, target in absent],
-            why="it was recorded without them" if before.devices else "it was recorded without --on",
-            try_=RECORD,
-        )
-    return before.devices
-
-
 def _on_devices(
     folder: Path, files: Mapping[str, str], on: OnDevices, say: Callable[[str], None]
 ) -> Iterator[DeviceCheck]:
     """File by file, so that this machine's own outputs are held for one at a time."""
+    asked = subjects(folder, files, on.images)
     floats = twins(on.twin, folder) if on.twin else {}
-    for subject in subjects(folder, files, on.images):
-        if on.twin and subject.target not in floats:
-            raise DataError(f"{on.twin} has no {subject.target} file", try_=f"export it with --target {subject.target}")
+    if absent := [each.target for each in asked if on.twin and each.target not in floats]:
+        raise DataError(f"{on.twin} has no {absent[0]} file", try_=f"export it with --target {absent[0]}")
+    for subject in asked:
         reference = Reference(subject)
         for device in on.devices:
             say(f"{device.name}  {subject.path.name}")

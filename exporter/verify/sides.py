@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from exporter.errors import DataError
-from exporter.verify.bundle import read_check
+from exporter.verify.baseline import read_check
 from exporter.verify.on_device import DeviceCheck
 from exporter.verify.results import Evaluation, Gate, Measurements, Report, Snr
 

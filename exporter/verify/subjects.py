@@ -54,6 +54,8 @@ def twins(folder: Path, of: Path) -> dict[str, Subject]:
     """
     ours, theirs = read_manifest(of), read_manifest(folder)
     precision = _precision(_recipe(theirs))
+    if precision == _precision(_recipe(ours)):
+        raise UsageError(f"--float {folder} is {precision}, and so is {of}", try_="--float with an int8 bundle")
     if not precision.startswith("float"):
         raise UsageError(f"--float {folder} is {precision}", try_="export the model again without --int8")
     if differing := [key for key in SAME if _stated(ours, key) != _stated(theirs, key) or _absent(ours, key)]:

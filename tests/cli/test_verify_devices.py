@@ -106,7 +106,7 @@ REFUSED = {
     "no-device": (["--float", "float"], 2, ["--float without --on", "--on local"]),
     "unknown-device": (["--on", "lokal"], 2, ["no device is called 'lokal'", "did you mean local?"]),
     "no-counts": (["--on", "local", "--baseline", "b.json"], 2, ["without a device that counts", "--on arm64"]),
-    "not-float": (["--on", "local", "--float", "int8"], 2, ["--float int8 is int8"]),
+    "not-float": (["--on", "local", "--float", "int8"], 2, ["--float int8 is int8, and so is int8"]),
     "no-bundle": (["--on", "local", "--float", "."], 3, [". is not a bundle"]),
     "no-pictures": (["--on", "local", "--images", "0"], 2, ["at least one sample is needed"]),
     "junit-nowhere": (["--junit", "absent/j.xml"], 2, ["cannot write absent/j.xml"]),

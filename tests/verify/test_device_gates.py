@@ -18,7 +18,8 @@ from exporter import export
 from exporter.errors import DataError, ExportError, RuntimeUnavailable
 from exporter.recipe import Gates
 from exporter.report import check_junit
-from exporter.verify.bundle import BundleCheck, OnDevices, counts_before, verify_bundle
+from exporter.verify.baseline import counts_before
+from exporter.verify.bundle import BundleCheck, OnDevices, verify_bundle
 from exporter.verify.device_gates import judge_devices
 from exporter.verify.devices.facts import Counts, EmulatedDevice
 from exporter.verify.devices.local import LocalDevice, LocalWorkspace

@@ -38,15 +38,15 @@ def evaluate_bundle(
     limit: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
-    """The files of a bundle that is as it was exported, each on this machine and then on every device that ran it, as
-    `checks` tell.
+    """The files of a bundle that is as it was exported, each on this machine and then on every device that gave outputs
+    of it, as `checks` tell.
 
     Drops are against the first file on this machine. `progress` gets the pictures done, and how many there are. Raises
     DataError and UsageError of `open_labelled`, and the errors of devices.
     """
     report = _report(folder)
     labelled = open_labelled(source, _model(folder, report, source), limit)
-    ran = {(check.target, check.device): check.runtime for check in checks if not check.problem}
+    ran = {(check.target, check.device): check.runtime for check in checks if check.samples}
     runners = []
     for subject in subjects:
         file = BundleFile(subject, report.output_shapes)

@@ -52,12 +52,6 @@ class Double:
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
 
-    def without_python(self) -> None:
-        """Leave the device what a folder needs; for one that was started with no other programs than its own."""
-        (self.folder / "bin" / "python3").unlink()
-        for name in ("sh", "mktemp", "cat", "rm"):
-            (self.folder / "bin" / name).symlink_to(f"/bin/{name}")
-
     def module(self, name: str, text: str) -> None:
         """Put a module on the device."""
         path = self.folder / "site" / name
@@ -125,7 +119,9 @@ def furnish(folder: Path) -> None:
 
 def found(name: str) -> str:
     """A program of this machine, or an unpacked one."""
-    unpacked = [str(DOUBLES / folder) for folder in ("usr/lib/android-sdk/platform-tools", "usr/bin", "usr/sbin")]
+    unpacked = [
+        str(DOUBLES / folder) for folder in ("usr/lib/android-sdk/platform-tools", "bin", "usr/bin", "usr/sbin")
+    ]
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *unpacked])
     program = shutil.which(name, path=path)
     if not program:

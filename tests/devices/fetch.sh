@@ -1,6 +1,6 @@
 #!/bin/sh
-# Downloads Debian's own ssh, sshd, adb and adbd and unpacks them into a folder, for the tests of ssh and adb devices.
-# Nothing is installed: apt gets lists and a cache of its own, and this machine's mirror. Debian 12 or newer, after
+# Downloads Debian's own ssh, sshd, adb and adbd, with Android's shell and tools (mksh, toybox), and unpacks them into a
+# folder, for the tests of ssh and adb devices. Nothing is installed: apt gets lists and a cache of its own, and this machine's mirror. Debian 12 or newer, after
 # `apt-get update` (adbd is in the backports of 12).
 #
 #     tests/devices/fetch.sh FOLDER && EDGE_EXPORT_DOUBLES=FOLDER pytest tests/devices
@@ -24,6 +24,6 @@ END
 export APT_CONFIG="$folder/apt/apt.conf"
 apt-get -qq update
 apt-get -qq --yes --no-install-recommends --download-only --reinstall install \
-  openssh-client openssh-server "adb/$VERSION_CODENAME-backports" "adbd/$VERSION_CODENAME-backports"
+  openssh-client openssh-server mksh toybox "adb/$VERSION_CODENAME-backports" "adbd/$VERSION_CODENAME-backports"
 for package in "$folder"/apt/archives/*.deb; do dpkg-deb --extract "$package" "$folder"; done
 rm -r "$folder/apt"

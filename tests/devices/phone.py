@@ -1,7 +1,7 @@
 """An Android device to test against: a genuine adbd in a network namespace of its own.
 
-The protocol, the shell and the transfers are real; Android is not. /data/local/tmp is there, and `getprop` and
-`dumpsys` answer as a phone's do.
+Its protocol, Android's shell (mksh) and its tools (toybox) are genuine; Android is not there. /data/local/tmp is, and
+`getprop` and `dumpsys` answer as a phone's do.
 """
 
 from __future__ import annotations
@@ -30,9 +30,13 @@ for top in /*; do
   fi
 done
 mkdir -p "$new/data/local/tmp" "$new/system/bin"
+mount --bind {mksh} "$new$(readlink -f /bin/sh)"
 ln -s /bin/sh "$new/system/bin/sh"
+cp {toybox} "$new/system/bin/toybox"
+for tool in $(env {libraries} {toybox}); do [ -e "$new/system/bin/$tool" ] || ln -s toybox "$new/system/bin/$tool"; done
+mount --bind {folder}/passwd "$new/etc/passwd"
 mount -t tmpfs -o size={size} none "$new/data/local/tmp"
-chroot "$new" env -i PATH={folder}/bin:{path} PYTHONPATH={folder}/site DOUBLE={folder} ADBD_PORT={port} \\
+chroot "$new" env -i PATH={folder}/bin:/system/bin PYTHONPATH={folder}/site DOUBLE={folder} ADBD_PORT={port} \\
   {libraries} {adbd} &
 wait
 exec sleep infinity
@@ -63,15 +67,18 @@ Current cooling devices from HAL:
 
 
 @contextmanager
-def phone(folder: Path, *, kilobytes: int = 0, path: str = "/usr/bin:/bin") -> Iterator[Double]:
+def phone(folder: Path, *, kilobytes: int = 0) -> Iterator[Double]:
     """The adbd, with an `adb` that is connected to it first on this process's PATH.
 
-    `kilobytes`: of the disk that /data/local/tmp is on. `path`: the device's PATH, after its own programs.
+    `kilobytes`: of the disk that /data/local/tmp is on.
     """
-    adbd, adb = found("adbd"), found("adb")
+    adbd, adb, mksh, toybox = map(found, ("adbd", "adb", "mksh", "toybox"))
     furnish(folder)
+    (folder / "passwd").write_text("root:x:0:0::/:/system/bin/sh\n")
     size = f"{kilobytes}k" if kilobytes else "100%"
-    start = START.format(folder=folder, size=size, path=path, port=PORT, libraries=libraries(), adbd=adbd)
+    start = START.format(
+        folder=folder, size=size, port=PORT, libraries=libraries(), adbd=adbd, mksh=mksh, toybox=toybox
+    )
     holder = hold(folder, [*namespace("net", "mount"), "sh", "-ec", start])
     double = Double(f"adb:127.0.0.1:{PORT}", folder, f"{folder}/root/data/local/tmp", "adbd", holder)
     double.program("python3", f'exec env -u LD_LIBRARY_PATH {sys.executable} "$@"')

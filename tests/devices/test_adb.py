@@ -105,13 +105,12 @@ def test_no_adb_here(job: Job, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     assert error.try_ == ("apt install adb",)
 
 
-def test_neither_python_nor_benchmark_model(tmp_path: Path, job: Job):
-    with phone(tmp_path, path="/nowhere") as handset:
-        handset.without_python()
-        error = refused(handset.name, job)
-        assert error.what == f"there is no Python on {handset.name}, nor a benchmark_model"
-        assert "?benchmark_model=FILE" in error.try_[0]
-        assert handset.left == []
+def test_neither_python_nor_benchmark_model(handset: Double, job: Job):
+    (handset.folder / "bin" / "python3").unlink()
+    error = refused(handset.name, job)
+    assert error.what == f"there is no Python on {handset.name}, nor a benchmark_model"
+    assert "?benchmark_model=FILE" in error.try_[0]
+    assert handset.left == []
 
 
 def test_benchmark_model_times_a_file(handset: Double, job: Job, timer: Path):

@@ -22,8 +22,8 @@ from exporter.verify.devices.protocol import Completed
 from exporter.verify.devices.shell import cores, last_line
 
 NO_OUTPUTS = "benchmark_model times a file and keeps no outputs; with Python on the device there would be some"
-NOT_EXECUTABLE, NOT_FOUND = 126, 127
-"""A shell's exit codes: of another processor's program, and of one whose loader is missing."""
+NOT_RUN = re.compile("not executable|Exec format error|not found")
+"""What shells and taskset say of another processor's program, or of one whose loader is missing."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class BenchmarkWorkspace(AndroidWorkspace):
 
     def _failed(self, binary: Path, model: Path, done: Completed) -> Exception:
         errors = [line for line in (done.out + done.err).splitlines() if line.startswith("ERROR")]
-        if done.code in (NOT_EXECUTABLE, NOT_FOUND):
+        if NOT_RUN.search(last_line(done.err)):
             abi = self.shell("getprop ro.product.cpu.abi").out.strip() or "the device"
             return RuntimeUnavailable(
                 f"{binary.name} does not run on {self.link.name}",

@@ -158,7 +158,7 @@ class ShellWorkspace:
         if done.code:
             raise RuntimeUnavailable(
                 f"cannot write {source.name} to {self.link.name}",
-                why=last_line(done.err) or last_line(done.out),
+                why=_complaint(done),
                 try_=f"free space there, in {self.folder.rsplit('/', maxsplit=1)[0]}",
             )
 
@@ -246,6 +246,12 @@ def cores(text: str) -> tuple[int, ...]:
         first, dash, last = part.partition("-")
         found.update(range(int(first), int(last if dash else first) + 1))
     return tuple(sorted(found))
+
+
+def _complaint(done: Completed) -> str:
+    """adb puts its errors among what it says of its progress."""
+    said = done.out + done.err
+    return last_line("\n".join(line for line in said.splitlines() if "error" in line)) or last_line(said)
 
 
 def last_line(text: str) -> str:

@@ -135,6 +135,11 @@ def test_without_a_plugin_the_reason_is_told(monkeypatch, tmp_path):
         counts(Arm64Device("arm64"), Job(tmp_path / "m.tflite", [{}]))
 
 
+def test_a_real_device_counts_nothing(tmp_path):
+    with pytest.raises(RuntimeUnavailable, match="only emulated ARM cores can"):
+        counts(device("local"), Job(tmp_path / "m.tflite", [{}]))
+
+
 def test_another_emulator_has_another_interface(tmp_path):
     with pytest.raises(NotBuilt, match=r"QEMU 7\.2, and this is qemu-aarch64 10\.0\.2"):
         build("qemu-aarch64 10.0.2", tmp_path)

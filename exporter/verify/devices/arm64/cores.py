@@ -33,13 +33,15 @@ CORES = {
 DEFAULT = "cortex-a76"
 
 
-def write_prefix(core: Core, userland: Path, prefix: Path) -> None:
+def write_prefix(core: Core, userland: str, prefix: Path) -> None:
     """What a program under emulation sees as `/`, before what is really there: the userland, and one core.
+
+    `userland` is as seen from `prefix`, so that the cache can be moved.
 
     Without these files, importing LiteRT or onnxruntime crashes: they read the host's /proc/cpuinfo.
     """
     for name in ("lib", "usr"):
-        (prefix / name).symlink_to(userland / name)
+        (prefix / name).symlink_to(f"{userland}/{name}")
     cpus = prefix / "sys/devices/system/cpu"
     cpus.mkdir(parents=True)
     for name in ("possible", "present", "online"):

@@ -23,7 +23,8 @@ QEMU = "usr/bin/qemu-aarch64"
 
 def fetch_debs(folder: Path, stages: Stages) -> list[Path]:
     """Download what is wanted with all that it needs, and unless it is there already. -> the .deb files."""
-    apt, environment = found("apt-get"), {"APT_CONFIG": str(_configuration(folder))}
+    apt, *_ = (found(program) for program in ("apt-get", "apt-config", "dpkg-deb", "tar"))
+    environment = {"APT_CONFIG": str(_configuration(folder))}
     client([apt, "-qq", "update", "--error-on=any"], environment, stages=stages, what="apt cannot read Debian's index")
     client(
         [

@@ -115,7 +115,7 @@ def _unpack(debs: list[Path], files: dict[str, list[Path]], stages: Stages) -> N
         fill = partial(wheels.unpack_wheels, of, stages)
         place.make(here / place.SITES / name, " ".join(wheels.sites()[name]), fill)
     for name, core in CORES.items():
-        place.make(here / place.CORES / name, repr(core), partial(write_prefix, core, here / place.USERLAND))
+        place.make(here / place.CORES / name, repr(core), partial(write_prefix, core, f"../../{place.USERLAND}"))
 
 
 def _import(site: str) -> dict[str, str]:

@@ -52,7 +52,7 @@ def _pip(arguments: list[str], folder: Path, stages: Stages, what: str) -> None:
     platforms = [f"manylinux_{number}_aarch64" for number in _GLIBC] + ["manylinux2014_aarch64"]
     client(
         [
-            *(sys.executable, "-m", "pip", "--no-input", arguments[0]),
+            *(sys.executable, "-m", "pip", "--no-input", "--retries=2", arguments[0]),
             *("--no-deps", "--only-binary=:all:", "--python-version=3.11", "--implementation=cp"),
             *("--abi=cp311", "--abi=abi3", "--abi=none", *(f"--platform={name}" for name in platforms)),
             *arguments[1:],

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from exporter.errors import RuntimeUnavailable
-from exporter.verify.devices.arm64.device import COUNTED, Arm64Device, EmulatedWorkspace
+from exporter.verify.devices.arm64.device import COUNTED, Arm64Device
 from exporter.verify.devices.arm64.operators import operators
 from exporter.verify.devices.arm64.place import COMMAND
 from exporter.verify.devices.arm64.plugin import Region, read_region
 from exporter.verify.devices.facts import Counts, EmulatedDevice, OpCount
+from exporter.verify.devices.protocol import Device, Workspace
 from exporter.verify.devices.runner import MARKER, START, STOP
 from exporter.verify.devices.session import Job, device_facts, run_there
 from exporter.verify.runtimes import litert_events
@@ -26,7 +27,7 @@ from exporter.verify.runtimes.litert_profile import TRIED
 EVENTS = Path(litert_events.__file__)
 
 
-def counts(device: Arm64Device, job: Job) -> Counts:
+def counts(device: Device, job: Job) -> Counts:
     """One inference of the job's first sample, single-threaded, after one that is not counted.
 
     The whole is what the runner's one call takes, the interpreter's Python included (some thousand instructions). The
@@ -34,7 +35,8 @@ def counts(device: Arm64Device, job: Job) -> Counts:
     RuntimeUnavailable where the plugin is missing, and what `run_job` raises.
     """
     if not device.can_count:
-        raise RuntimeUnavailable(f"{device.name} cannot count", why=device.why_not_counting, try_=COMMAND)
+        why = device.why_not_counting if isinstance(device, Arm64Device) else "only emulated ARM cores can"
+        raise RuntimeUnavailable(f"{device.name} cannot count instructions", why=why, try_=COMMAND)
     job = replace(job, feeds=job.feeds[:1], threads=1, runs=0)
     with device.workspace() as there, tempfile.TemporaryDirectory() as scratch:
         result = run_there(device, there, job, Path(scratch), counted=True)
@@ -54,14 +56,12 @@ def counts(device: Arm64Device, job: Job) -> Counts:
     )
 
 
-def _operators(
-    there: EmulatedWorkspace, model: Path, feed: Mapping[str, np.ndarray], scratch: Path
-) -> tuple[OpCount, ...]:
+def _operators(there: Workspace, model: Path, feed: Mapping[str, np.ndarray], scratch: Path) -> tuple[OpCount, ...]:
     """From a run in LiteRT's C interface with its profiler on."""
     file = LiteRT(model)
     spec = {
         "runs": 1,
-        "warmup": 1,
+        "warmup": 0,
         "threads": 1,
         "inputs": {info.name: (info.dtype, info.shape) for info in file.inputs},
         "outputs": {info.name: (info.dtype, info.shape) for info in file.outputs},
@@ -78,6 +78,6 @@ def _operators(
     return operators(events, _region(there, scratch).calls, read_file(model))
 
 
-def _region(there: EmulatedWorkspace, scratch: Path) -> Region:
+def _region(there: Workspace, scratch: Path) -> Region:
     there.pull(COUNTED, scratch)
     return read_region((scratch / COUNTED).read_text().splitlines())

@@ -25,6 +25,7 @@ def facts(rows: Sequence[DeviceCheck]) -> Iterator[Fact]:
             else:
                 ran = f"{row.file}: {row.runtime}, against {row.reference} here"
                 yield Fact("", f"{ran}, {plural(row.samples, 'input')}")
+                yield from (Fact("", f"differs first at {op}") for op in row.differing)
     yield from (Fact("", note) for note in dict.fromkeys(note for row in rows for note in row.notes))
 
 

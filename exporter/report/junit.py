@@ -70,7 +70,8 @@ def _cases(check: BundleCheck) -> Iterator[Case]:
             if not row.judged and not row.problem:
                 yield Case(device, f"{row.file} against this machine", "skipped", "\n".join(row.notes))
         judged = [gate for gate in check.gates if gate.device == device]
-        yield from _gates(device, [gate.model_copy(update={"device": ""}) for gate in judged])
+        causes = [f"differs first at {op}" for row in check.devices if row.device == device for op in row.differing]
+        yield from _gates(device, [gate.model_copy(update={"device": ""}) for gate in judged], causes)
 
 
 def _golden(found: TargetCheck) -> Iterator[Case]:
@@ -82,10 +83,11 @@ def _golden(found: TargetCheck) -> Iterator[Case]:
         yield Case(suite, row.output, "passed" if row.passed else "failure", "" if row.passed else said)
 
 
-def _gates(suite: str, gates: Iterable[Gate]) -> Iterator[Case]:
+def _gates(suite: str, gates: Iterable[Gate], causes: Sequence[str] = ()) -> Iterator[Case]:
+    """`causes` are of accuracy."""
     for gate in gates:
-        said = f"{gate.value}, must be {gate.limit} ({gate.family})"
-        yield Case(suite, gate.label, "passed" if gate.passed else "failure", "" if gate.passed else said)
+        said = [f"{gate.value}, must be {gate.limit} ({gate.family})", *(causes if gate.family == "accuracy" else ())]
+        yield Case(suite, gate.label, "passed" if gate.passed else "failure", "" if gate.passed else "\n".join(said))
 
 
 def _totals(cases: Sequence[Case]) -> dict[str, str]:

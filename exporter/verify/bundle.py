@@ -77,7 +77,8 @@ class BundleCheck(_Row):
         for check in self.targets:
             check.raise_on_failure()
         raise_on_failure(self.exported, " when it was exported")
-        raise_on_failure(self.gates)
+        causes = [f"{row.device} {row.target}: differs first at {op}" for row in self.devices for op in row.differing]
+        raise_on_failure(self.gates, causes=causes)
         for row in self.devices:
             if row.problem:
                 raise row.problem.error()

@@ -151,9 +151,9 @@ def _gate(name: str, family: str, limit: str, value: str, passed: bool) -> Gate:
     return Gate(name=name, family=family, limit=limit, value=value, passed=passed)
 
 
-def raise_on_failure(gates: Sequence[Gate], said: str = "") -> None:
-    """AccuracyError or BudgetError listing every gate that failed; accuracy decides when both kinds did. `said` tells
-    when they were judged.
+def raise_on_failure(gates: Sequence[Gate], said: str = "", causes: Sequence[str] = ()) -> None:
+    """AccuracyError or BudgetError listing every gate that failed, and `causes`; accuracy decides when both kinds did.
+    `said` tells when they were judged.
     """
     failed = [gate for gate in gates if not gate.passed]
     if not failed:
@@ -161,6 +161,6 @@ def raise_on_failure(gates: Sequence[Gate], said: str = "") -> None:
     kind = AccuracyError if any(gate.family == "accuracy" for gate in failed) else BudgetError
     raise kind(
         f"{len(failed)} of {len(gates)} gates failed{said}",
-        where=[f"{gate.label}  {gate.value}, must be {gate.limit}" for gate in failed],
+        where=[*(f"{gate.label}  {gate.value}, must be {gate.limit}" for gate in failed), *causes],
         try_="the report names the outputs; loosen a gate only in the recipe",
     )

@@ -16,6 +16,7 @@ from exporter.verify.codes import codes
 from exporter.verify.detections import SAME, DetectionMeter
 from exporter.verify.devices import Device, Job, run_job
 from exporter.verify.devices.facts import Counts, DeviceFacts, Latency
+from exporter.verify.differing_op import differing_ops
 from exporter.verify.files import open_runtime
 from exporter.verify.parity import CodeMeter, SnrMeter
 from exporter.verify.photos import Feed
@@ -74,6 +75,8 @@ class DeviceCheck(_Row):
     """Runtime and kernels of this machine's side."""
     samples: int = 0
     codes: tuple[Codes, ...] = ()
+    differing: tuple[str, ...] = ()
+    """Where codes begin to differ: operators of a .tflite file that had equal operands."""
     floats: tuple[Snr, ...] = ()
     detections: tuple[Matched, ...] = ()
     judged: bool = True
@@ -137,19 +140,34 @@ class Reference:
         except ExportError as error:
             return row.model_copy(update={"problem": Problem.of(error)})
         codes, floats, detections = found
+        differing, untold = self._differing(device, ran.outputs, codes)
         return row.model_copy(
             update={
                 "facts": ran.device,
                 "runtime": f"{ran.runtime} ({ran.kernels})",
                 "samples": len(ran.outputs),
                 "codes": codes,
+                "differing": differing,
                 "floats": floats,
                 "detections": detections,
                 "latency": {precision: row for precision, row in latency.items() if row is not None},
                 "counts": counts,
-                "notes": (*row.notes, *uncounted, *((ran.no_outputs,) if ran.no_outputs else ())),
+                "notes": (*row.notes, *uncounted, *untold, *((ran.no_outputs,) if ran.no_outputs else ())),
             }
         )
+
+    def _differing(
+        self, device: Device, given: Sequence[Outputs], rows: Sequence[Codes]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Of the first sample whose outputs differ: the operators, or why they are not known."""
+        if self.subject.path.suffix != ".tflite" or not any(row.max_lsb for row in rows):
+            return (), ()
+        pairs = zip(self.subject.feeds, self.outputs, given, strict=True)
+        feed = next(f for f, here, there in pairs if any(not np.array_equal(here[n], there[n]) for n in here))
+        try:
+            return differing_ops(self.subject.path, device, feed), ()
+        except ExportError as error:  # the parity stands
+            return (), (f"{device.name} did not tell which operators differ: {error.what}",)
 
 
 def _counts(device: Device, subjects: Sequence[Subject]) -> tuple[dict[str, Counts], tuple[str, ...]]:

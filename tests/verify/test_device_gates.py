@@ -109,6 +109,18 @@ def test_a_device_that_computes_otherwise_fails_the_accuracy_gates(shelf, bundle
     assert all(re.match(text, found["odd", name]) for name, text in expected.items())
 
 
+def test_the_operator_that_differs_is_named(shelf):
+    check = verify_bundle(shelf / "int8", OnDevices([LocalDevice(), Odd("odd", OtherWorkspace)]))
+    here, odd = check.devices
+    assert here.differing == ()
+    (said,) = odd.differing
+    assert re.fullmatch(r"CONV_2D body\.0/conv2d: \d+ LSB in \d[\d.]+ % of its codes, operands equal", said)
+    with pytest.raises(ExportError, match=r"odd tflite: differs first at CONV_2D body"):
+        check.raise_on_failure()
+    (failure,) = (f for f in ElementTree.fromstring(check_junit(check)).iter("failure") if "LSB, must" in f.text)
+    assert failure.text.splitlines()[1] == f"differs first at {said}"
+
+
 def test_a_device_that_goes_away_is_an_error_and_the_others_are_judged(shelf):
     check = verify_bundle(shelf / "int8", OnDevices([Odd("board", GoneWorkspace), LocalDevice()]))
     code, junit = ended(check)

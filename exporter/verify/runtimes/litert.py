@@ -70,7 +70,7 @@ class LiteRT:
             ),
         )
         signature = _signature(self.path, self._interpreter)
-        self.inputs, self._input_indices = self._describe(self._interpreter.get_input_details(), signature, "inputs")
+        self.inputs, self.input_indices = self._describe(self._interpreter.get_input_details(), signature, "inputs")
         self.outputs, self.output_indices = self._describe(self._interpreter.get_output_details(), signature, "outputs")
 
     def run(self, inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> dict[str, np.ndarray]:
@@ -129,7 +129,7 @@ class LiteRT:
 
     def _set(self, inputs: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> None:
         arrays = match(self.inputs, inputs)
-        for index, array in zip(self._input_indices, arrays, strict=True):
+        for index, array in zip(self.input_indices, arrays, strict=True):
             self._interpreter.set_tensor(index, array)
 
     def _invoke(self) -> None:

@@ -69,6 +69,9 @@ def board(folder: Path, *, kilobytes: int = 0, path: str = "/usr/bin:/bin") -> I
     double.program("python3", f'exec {sys.executable} "$@"')
     try:
         started(double, lambda: _listens(port))
+        trial = [folder / "client" / "ssh", "-p", str(port), "127.0.0.1", "true"]
+        if not ROOT and subprocess.run(trial, check=False, capture_output=True).returncode:
+            pytest.skip(f"sshd does not let {USER} in: {(folder / 'log').read_text()}")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PATH", f"{folder}/client", prepend=os.pathsep)
             yield double

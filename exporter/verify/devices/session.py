@@ -160,5 +160,7 @@ def _pulled(there: Workspace, name: str, place: Path) -> np.ndarray:
 def _crashed(device: Device, done: Completed) -> RuntimeUnavailable:
     lines = [line for line in done.err.splitlines() if line.strip()]
     return RuntimeUnavailable(
-        f"the runner {done.ending} on {device.name}", where=lines[-3:], try_="edge-export doctor, on the device"
+        f"the runner {done.ending} on {device.name}",
+        where=lines[-3:],
+        try_="there, python3 -c 'import numpy, ai_edge_litert.interpreter' must end without a word",
     )

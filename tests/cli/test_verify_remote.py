@@ -11,6 +11,7 @@ from command import edge_export
 from devices.board import board
 from devices.double import Double
 from devices.phone import phone
+from devices.remote_job import emulate
 
 from exporter.verify.devices.benchmark_model import NO_OUTPUTS
 
@@ -37,6 +38,19 @@ def test_a_bundle_is_verified_there(host, shelf):
     assert row["facts"]["kind"] == "real"
     assert {gate["passed"] for gate in done.json["gates"]} == {True}
     assert host.left == []
+
+
+def test_a_bundle_is_verified_in_an_aarch64_userland_and_not_timed(tmp_path, shelf, arm64):
+    with board(tmp_path) as host:
+        emulate(host, "cortex-a53")
+        done = verify(host, shelf, "--json")
+        assert done.code == 0, done.err
+        (row,) = done.json["devices"]
+        assert (row["facts"]["machine"], row["facts"]["kind"]) == ("aarch64", "emulated")
+        assert "Cortex-A53" in row["facts"]["processor"]
+        assert [(c["equal"], c["max_lsb"]) for c in row["codes"]] == [(1.0, 0)]
+        assert row["latency"] == {}
+        assert host.left == []
 
 
 def test_a_device_without_a_runtime_ends_with_7(host, shelf):

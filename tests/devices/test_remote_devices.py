@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,13 +17,10 @@ import pytest
 from devices.board import board
 from devices.double import Double
 from devices.phone import phone
-from devices.remote_job import ENDLESS, copy_job, refused, while_at_work
+from devices.remote_job import ENDLESS, copy_job, emulate, refused, while_at_work
 from verify.small_tflite import SHAPE, int8_conv
 
 from exporter.verify.devices import Job, device, run_job
-from exporter.verify.devices.arm64.emulator import emulated, environment
-from exporter.verify.devices.arm64.place import home
-from exporter.verify.devices.arm64.wheels import LITERT
 from exporter.verify.devices.facts import EmulatedDevice, RealDevice
 
 Start = Callable[..., AbstractContextManager[Double]]
@@ -77,8 +73,7 @@ def test_a_python_of_ones_own(host: Double, job: Job):
 
 
 def test_a_device_that_is_emulated_is_found_out_and_not_timed(host: Double, job: Job, arm64: None):
-    variables = [f"{key}={value}" for key, value in environment(home(), LITERT).items()]
-    host.program("python3", f'exec env -i {shlex.join([*variables, *emulated(home(), "cortex-a76")])} "$@"')
+    emulate(host, "cortex-a76")
     ran = run_job(device(host.name), job)
     assert isinstance(ran.device, EmulatedDevice)
     assert ran.device.machine == "aarch64"

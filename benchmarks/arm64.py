@@ -19,10 +19,13 @@ from pathlib import Path
 from rich.console import Console
 
 from exporter.bundle import read_manifest
+from exporter.report import figures
 from exporter.report.devices import counts as counts_table
 from exporter.report.devices import expensive, parity
+from exporter.report.parts import Column, Table
 from exporter.report.sheet import print_sheet
 from exporter.verify.devices import Job, device
+from exporter.verify.devices.apart import apart
 from exporter.verify.devices.arm64 import counts
 from exporter.verify.on_device import Reference
 from exporter.verify.subjects import files_of, subjects
@@ -44,7 +47,8 @@ def main() -> None:
 
 
 def _measure(model: str, photos: int, folder: Path, *, counted: bool) -> None:
-    bundles = {precision: _export(model, precision, folder) for precision in PRECISIONS}
+    precisions = PRECISIONS if counted else ("int8",)
+    bundles = {precision: _export(model, precision, folder) for precision in precisions}
     files = {
         precision: subjects(bundle, files_of(read_manifest(bundle)), str(photos))[0]
         for precision, bundle in bundles.items()
@@ -63,7 +67,24 @@ def _measure(model: str, photos: int, folder: Path, *, counted: bool) -> None:
     console.print(
         f"\n{model}, seeded random weights, {rows[0].runtime}, {device(CORES[0]).emulator}; {photos} photos\n"
     )
-    print_sheet(console, "", *filter(None, (parity(rows), counts_table(rows), expensive(rows))))
+    tables = (parity(rows), _differing(files["int8"].path), counts_table(rows), expensive(rows))
+    print_sheet(console, "", *filter(None, tables))
+
+
+def _differing(path: Path) -> Table:
+    """Kinds of operators, each by itself from random codes, that give other codes there."""
+    cells = []
+    for name in CORES:
+        rows = apart(device(name), path)
+        for kind in sorted({row.op for row in rows}):
+            each = [row for row in rows if row.op == kind]
+            differ = [row for row in each if row.differing]
+            worst = max(row.differing / row.elements for row in each)
+            most = max(row.most for row in each)
+            cells.append((name, kind, str(len(each)), str(len(differ)), figures.share(worst), f"{most:g}"))
+    titles = ("device", "op"), ("in the file", "differ", "of the worst's codes", "max LSB")
+    columns = (*(Column(title, numeric=False) for title in titles[0]), *map(Column, titles[1]))
+    return Table("Operators by themselves", columns, tuple(cells), "From random codes, against this machine.")
 
 
 def _export(model: str, precision: str, folder: Path) -> Path:

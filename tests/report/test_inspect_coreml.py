@@ -199,7 +199,9 @@ def test_what_is_no_package(saved, tmp_path, damage, said):
 
 
 def test_without_coremltools(monkeypatch, saved):
-    monkeypatch.setitem(sys.modules, "coremltools.proto.Model_pb2", None)
+    for name in ("coremltools", "coremltools.proto", "coremltools.libmilstoragepython"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "exporter.lower.coreml.schema", raising=False)
     with pytest.raises(RuntimeUnavailable) as failure:
         inspect_file(saved)
     assert failure.value.try_ == ('pip install "edge-export[coreml]"',)

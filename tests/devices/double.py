@@ -24,7 +24,7 @@ class Double:
     """`name` is for --on. `bin` leads the device's PATH, `site` its Python's; `place` is where it makes folders.
 
     `holder` started `daemon` and outlives it, so that what the device mounted stays in sight. What the daemon starts
-    bears DOUBLE in its environment.
+    bears DOUBLE in its environment, what its client here leaves behind CLIENT.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Double:
 
     def end(self) -> None:
         """Nothing of the device is left."""
-        for pid in {*_family(self.holder.pid), *self._sessions(), self.holder.pid}:
+        for pid in {*_family(self.holder.pid), *self._sessions(), *self._sessions("CLIENT"), self.holder.pid}:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.holder.wait()
@@ -89,8 +89,8 @@ class Double:
             name for name in ("runner.py", "--graph") if self.running(name)
         ]
 
-    def _sessions(self) -> list[int]:
-        mark = f"DOUBLE={self.folder}"
+    def _sessions(self, side: str = "DOUBLE") -> list[int]:
+        mark = f"{side}={self.folder}"
         return [pid for pid in _processes() if mark in _said(pid, "environ").split("\0")]
 
 

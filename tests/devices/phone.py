@@ -86,7 +86,7 @@ def phone(folder: Path, *, kilobytes: int = 0) -> Iterator[Double]:
     double.program("dumpsys", f"cat <<'END'\n{THERMAL}END")
     enter = f"nsenter --target {holder.pid} --net" + ("" if ROOT else " --user --preserve-credentials")
     client = folder / "client" / "adb"
-    client.write_text(f'#!/bin/sh\nexec {enter} env {libraries()} HOME={folder}/client {adb} "$@"\n')
+    client.write_text(f'#!/bin/sh\nexec {enter} env {libraries()} CLIENT={folder} HOME={folder}/client {adb} "$@"\n')
     client.chmod(0o755)
     try:
         started(double, lambda: b"connected to" in _adb(client, "connect", f"127.0.0.1:{PORT}"))

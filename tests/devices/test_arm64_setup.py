@@ -76,13 +76,13 @@ def test_a_network_that_goes_away_names_the_wheel_and_a_second_run_completes(cop
 
 @pytest.mark.slow
 def test_broken_packages_are_told_and_a_last_run_completes(copy, tmp_path, monkeypatch):
-    """No network; an index that Debian did not sign; other packages than it names; a network that goes away."""
+    """No network; an index that Debian did not sign; a network that goes away; other packages than were named."""
     without(copy, place.USERLAND)
     flaws = (
         ({"budget": 0}, "apt cannot read Debian's index"),
         ({"corrupt": "InRelease"}, "apt cannot read Debian's index"),
-        ({"corrupt": "_arm64.deb"}, "Hash Sum mismatch"),
         ({"budget": 20_000_000}, "apt cannot download"),
+        ({"corrupt": "_arm64.deb"}, "Hash Sum mismatch"),
     )
     for flaw, said in flaws:
         with monkeypatch.context() as patch, flawed_proxy(**flaw) as proxy:
@@ -110,6 +110,12 @@ def test_without_gcc_accuracy_works_and_counting_says_why_not(copy, tmp_path, mo
         works(tmp_path)
     assert set_up(Stages()).not_counting == ""
     assert device("arm64").can_count
+
+
+def test_a_part_that_somebody_took_away_is_named_with_the_way_out(copy):
+    (copy / place.EMULATOR / packages.QEMU).unlink()
+    with pytest.raises(RuntimeUnavailable, match=r"rm -r .*arm64, then edge-export setup arm64"):
+        set_up(Stages())
 
 
 def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):

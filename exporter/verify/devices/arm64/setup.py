@@ -122,18 +122,23 @@ def _import(site: str) -> dict[str, str]:
     """The versions of a site's runtimes, told by a Python on aarch64 that has imported them."""
     runtimes = [wheels.LITERT, wheels.ONNX] if site == wheels.LITERT else [site]
     command = emulator.emulated(home(), DEFAULT, "-c", _IMPORT, ",".join(runtimes), *IMPORTS[site])
-    done = subprocess.run(command, env=emulator.environment(home(), site), capture_output=True, text=True, check=False)
+    what, again = (
+        f"{' and '.join(runtimes)} cannot be imported under the emulator",
+        f"rm -r {home()}, then {place.COMMAND}",
+    )
+    try:
+        done = subprocess.run(
+            command, env=emulator.environment(home(), site), capture_output=True, text=True, check=False
+        )
+    except OSError as error:  # somebody took a part away
+        raise RuntimeUnavailable(what, why=f"{error.strerror}: {error.filename}", try_=again) from error
     if done.returncode == 0:
         machine, versions = json.loads(done.stdout.splitlines()[-1])
         if machine == "aarch64":
             found: dict[str, str] = versions
             return found
     said = [line for line in done.stderr.splitlines() if line.strip()]
-    raise RuntimeUnavailable(
-        f"{' and '.join(runtimes)} cannot be imported under the emulator",
-        where=[f"exit code {done.returncode}", *said[-3:]],
-        try_=f"rm -r {home()}, then {place.COMMAND}",
-    )
+    raise RuntimeUnavailable(what, where=[f"exit code {done.returncode}", *said[-3:]], try_=again)
 
 
 def _counting(version: str) -> str:

@@ -22,6 +22,7 @@ from exporter.ir.quant import QuantParams, fp16_grid
 from exporter.quantize.calibrate import Ranges
 from exporter.quantize.joins import ends_outside
 from exporter.quantize.legalize import integer_nodes, multiplies_right
+from exporter.quantize.ties import avoid_ties
 
 Plan = dict[str, QuantParams]
 """Value name -> parameters, in graph order, for every activation, weight and constant operand. Biases are derived."""
@@ -66,6 +67,7 @@ def make_plan(graph: Graph, ranges: Ranges, largest_weight: int = LARGEST_WEIGHT
                     right = multiplies_right(value)
                     plan[value.name] = symmetric_params(*params.range, largest_weight) if right else params
     _widen(graph, plan, groups)
+    avoid_ties(graph, plan, groups)
     return {v.name: plan[v.name] for v in graph.values() if v.name in plan}
 
 

@@ -297,3 +297,14 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert (folder / "first").read_text() == "1"
     place.make(folder, "two", lambda part: (part / "second").write_text("2"))
     assert [path.name for path in folder.iterdir()] == ["second"]
+
+
+def test_an_apt_without_debians_suite_asks_for_a_mirror(tmp_path, monkeypatch):
+    configuration = tmp_path / "apt.conf"
+    configuration.write_text('Dir::Etc::sourcelist "/dev/null";\nDir::Etc::sourceparts "/dev/null";\n')
+    monkeypatch.setenv("APT_CONFIG", str(configuration))
+    with pytest.raises(RuntimeUnavailable, match="knows no mirror of Debian bookworm") as caught:
+        packages.mirror()
+    assert "EDGE_EXPORT_DEBIAN=" in str(caught.value)
+    monkeypatch.setenv("EDGE_EXPORT_DEBIAN", "http://127.0.0.1/debian/")
+    assert packages.mirror() == "http://127.0.0.1/debian/"

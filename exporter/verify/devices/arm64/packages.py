@@ -5,6 +5,7 @@ apt runs on a configuration of its own: nothing of the host's package state is r
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,8 @@ SUITE = "bookworm"
 """Its emulator, 7.2, has the plugin interface that counting is written for, and its Python, 3.11, the wheels."""
 HOST, GUEST = "amd64", "arm64"
 WANTED = {HOST: ("qemu-user",), GUEST: ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6")}
-MIRROR = "http://deb.debian.org/debian/"
+MIRROR = "EDGE_EXPORT_DEBIAN"
+"""Environment variable with the address of a mirror, for machines whose apt has none of that suite."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 QEMU = "usr/bin/qemu-aarch64"
 
@@ -75,7 +77,7 @@ def _configuration(folder: Path) -> Path:
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "status").touch()
     sources, configuration = folder / "sources.list", folder / "apt.conf"
-    sources.write_text(f"deb [arch={HOST},{GUEST} signed-by={KEYRING}] {_mirror()} {SUITE} main\n")
+    sources.write_text(f"deb [arch={HOST},{GUEST} signed-by={KEYRING}] {mirror()} {SUITE} main\n")
     configuration.write_text(
         _host_settings()
         + f'Dir::State "{folder}";\nDir::State::status "{folder}/status";\nDir::Cache "{folder}";\n'
@@ -89,11 +91,22 @@ def _configuration(folder: Path) -> Path:
     return configuration
 
 
-def _mirror() -> str:
-    """The one from which this machine gets the same suite, else Debian's own."""
+def mirror() -> str:
+    """Address of the mirror that is named, else of the one from which this machine's apt gets the same suite.
+
+    Raises RuntimeUnavailable where there is neither.
+    """
+    if named := os.environ.get(MIRROR):
+        return named
     rows = _told("apt-get", "indextargets", "--format", "$(RELEASE) $(COMPONENT) $(REPO_URI)")
     known = (row.split() for row in rows)
-    return next((row[2] for row in known if row[:2] == [SUITE, "main"] and row[2].endswith("/debian/")), MIRROR)
+    own = next((row[2] for row in known if row[:2] == [SUITE, "main"] and row[2].rstrip("/").endswith("/debian")), "")
+    if not own:
+        raise RuntimeUnavailable(
+            f"this machine's apt knows no mirror of Debian {SUITE}",
+            try_=[f"{MIRROR}=http://HOST/debian/ edge-export setup arm64", f"or a container of Debian {SUITE}"],
+        )
+    return own
 
 
 def _host_settings() -> str:

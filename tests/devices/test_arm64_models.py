@@ -1,6 +1,5 @@
-"""FasterNet-T0 in int8 on emulated cores: the codes of this machine on photographs, and a count for every operator.
-
-EfficientDet-D0's are in benchmarks/arm64.py: minutes.
+"""FasterNet-T0 and EfficientDet-D0 in int8 on emulated cores: the codes of this machine on photographs, and a count for
+every operator.
 """
 
 from __future__ import annotations
@@ -25,23 +24,37 @@ from exporter.verify.tflite import Storage
 PHOTOS = 4
 
 
-@pytest.fixture(scope="module")
-def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """Seeded random weights, calibrated on the photographs that it is fed."""
-    recipe = load_recipe("fasternet_t0")
+def made(model: str, folder: Path) -> Job:
+    """Seeded random weights, calibrated on the photographs that the file is fed."""
+    recipe = load_recipe(model)
     photos = load_samples(default_samples_dir(), recipe.preprocess, PHOTOS).feeds()
     samples = [list(photo) for photo in photos]
-    graph = simplified(build_model("fasternet_t0", recipe.preprocess.size), *samples[0])
+    graph = simplified(build_model(model, recipe.preprocess.size), *samples[0])
     quantize(graph, calibrate(graph, samples, "minmax"), io="int8")
-    file: Path = tmp_path_factory.mktemp("fasternet") / "fasternet_t0.tflite"
+    file = folder / f"{model}.tflite"
     write(graph, file, "int8")
     storage, (info,) = Storage(graph), LiteRT(file).inputs
     return Job(file, [{info.name: storage.feed(sample)[0]} for sample in samples])
 
 
+@pytest.fixture(scope="module")
+def fasternet(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return made("fasternet_t0", tmp_path_factory.mktemp("fasternet"))
+
+
+@pytest.fixture(scope="module")
+def efficientdet(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    return made("efficientdet_d0", tmp_path_factory.mktemp("efficientdet"))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("core", ["cortex-a53", "cortex-a76", "i8mm"])
-def test_codes_equal_those_of_this_machine_on_photographs(arm64, job, core):
+@pytest.mark.parametrize(
+    ("model", "core"),
+    [("fasternet", "cortex-a53"), ("fasternet", "cortex-a76"), ("fasternet", "i8mm"), ("efficientdet", "cortex-a53"),
+     ("efficientdet", "cortex-a76")],
+)  # fmt: skip
+def test_codes_equal_those_of_this_machine_on_photographs(arm64, request, model, core):
+    job = request.getfixturevalue(model)
     ran, here = run_job(device(f"arm64:{core}"), job), run_job(device("local"), job)
     assert len(ran.outputs) == PHOTOS
     for there, expected in zip(ran.outputs, here.outputs, strict=True):
@@ -53,10 +66,10 @@ def test_codes_equal_those_of_this_machine_on_photographs(arm64, job, core):
 
 
 @pytest.mark.slow
-def test_every_operator_has_a_count_those_outside_the_delegate_too(arm64, job):
-    counted = counts(device("arm64"), job)
+def test_every_operator_has_a_count_those_outside_the_delegate_too(arm64, fasternet):
+    counted = counts(device("arm64"), fasternet)
     named = [row for row in counted.ops if row.name]
-    file = read_file(job.model)
+    file = read_file(fasternet.model)
     assert [row.op for row in named] == [op.name for op in file.ops]
     assert [row.name for row in named] == [file.tensors[op.outputs[0]].name for op in file.ops]
     for column in ("instructions", "loaded_bytes", "stored_bytes"):

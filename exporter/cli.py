@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json as json_module
 import os
 import re
@@ -104,6 +105,7 @@ def export(
     result_on_stdout = json or stop_after in DUMPED
     shown = None if quiet else console(stderr=result_on_stdout)
     pipeline = Pipeline(recipe, plan=plan, console=shown, command=shlex.join(["edge-export", *sys.argv[1:]]))
+    gc.freeze()  # what is loaded stays: every collection would walk through the modules of torch and of each format
     with redirect_stdout(sys.stderr) if result_on_stdout else nullcontext():  # a user's model may print
         folder = pipeline.run(out, stop_after)
     if stop_after in DUMPED:

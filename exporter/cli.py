@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from exporter.recipe import Recipe
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-"""torch's threads sleep while they wait. Spinning, their default, takes fifteen times as long on a busy machine.
-They read it when torch is loaded, which only the commands do.
+"""torch's threads sleep while they wait: where they spin, as is their default, they keep each other from running on a
+busy machine. They read it when torch is loaded, which only the commands do.
 """
 
 app = typer.Typer(

@@ -22,6 +22,7 @@ from exporter.build.postprocess import require_detector, with_postprocess
 from exporter.errors import DataError, ExportError, UsageError, blame, nearest
 from exporter.quantize.data import Pictures, Samples, default_samples_dir, load_samples
 from exporter.recipe import Recipe
+from exporter.threads import one_thread
 
 MOST_HELD_OUT = 4
 REFIT_BATCH, REFIT_PICTURES = 2, 8
@@ -224,7 +225,7 @@ def _load(module: nn.Module, recipe: Recipe, calibration: Samples, progress: Pro
             text += f" (NOT VERIFIED: no digest is published for it; its sha256 is {sha256})"
         return text, sha256
     count = min(REFIT_PICTURES, len(calibration))
-    with _one_thread():
+    with one_thread():  # statistics are sums over threads: the file's bytes would depend on their count
         refit_batchnorm(module, _batches(calibration))
     return f"RANDOM (seed 0), BatchNorm statistics refitted on {count} pictures: not trained on any task", ""
 
@@ -234,17 +235,6 @@ def _batches(samples: Samples) -> list[Tensor]:
     if len(pictures) == 1:
         pictures *= 2
     return [torch.cat(pictures[i : i + REFIT_BATCH]) for i in range(0, len(pictures) - 1, REFIT_BATCH)]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Batch statistics are sums over threads: their last bits, and so the file's bytes, depend on the count."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _split(samples: Samples, limit: int) -> tuple[Samples, Samples, str]:

@@ -17,7 +17,7 @@ from exporter.ir.quant import QuantParams
 from exporter.quantize.legalize import integer_nodes
 
 STEPS = 64
-"""How many next scales are tried: 64 steps of the grid widen a range by 3 to 6 %; two or three do as a rule."""
+"""How many next scales are tried: 64 steps of the grid widen a range by 3 to 6 %."""
 PASSES = 4
 """A product may read another's result, whose scale came after it."""
 SMALLEST = 2.0**-16

@@ -11,7 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from exporter.errors import DataError, ExportError
-from exporter.verify.borders import Border, borders
+from exporter.verify.borders import Border
 from exporter.verify.codes import codes
 from exporter.verify.detections import SAME, DetectionMeter
 from exporter.verify.devices import Device, Job, run_job
@@ -94,6 +94,8 @@ class Subject:
     path: Path
     precision: str
     feeds: Sequence[Feed]
+    borders: tuple[tuple[Border, ...], tuple[Border, ...]] = ((), ())
+    """Inputs and outputs; none of a file that is only timed."""
     detections: tuple[str, ...] = ()
     """Names of boxes, class ids, scores and number, where these are outputs."""
     reduced_range: bool = False
@@ -117,7 +119,6 @@ class Reference:
         runtime = open_runtime(subject.path, sound=subject.sound)
         self.subject, self.name = subject, f"{runtime.runtime} ({runtime.kernels})"
         self.outputs: list[Outputs] = [runtime.run(feed) for feed in subject.feeds]
-        _, self._borders = borders(subject.path)
 
     def check(self, device: Device, twin: Subject | None = None) -> DeviceCheck:
         """Run the subject there, and its float twin for its cost. What goes wrong on the device is in the result."""
@@ -136,7 +137,7 @@ class Reference:
             if twin is not None and ran.latency is not None:
                 latency[twin.precision] = run_job(device, twin.job).latency
             counts, uncounted = _counts(device, [subject, *([twin] if twin else [])])
-            found = ((), (), ()) if ran.no_outputs else compare(self._borders, self.outputs, ran.outputs, subject)
+            found = ((), (), ()) if ran.no_outputs else compare(subject.borders[1], self.outputs, ran.outputs, subject)
         except ExportError as error:
             return row.model_copy(update={"problem": Problem.of(error)})
         codes, floats, detections = found

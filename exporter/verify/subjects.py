@@ -35,12 +35,14 @@ def subjects(folder: Path, files: Mapping[str, str], images: str | None) -> list
     found = []
     for target, file in portable.items():
         golden, inputs, _ = read_golden(folder / "golden" / target / "golden.json")
+        ends = borders(folder / file)
         found.append(
             Subject(
                 target=target,
                 path=folder / file,
                 precision=_precision(recipe),
-                feeds=feeds(inputs, pictures, borders(folder / file)[0], file),
+                feeds=feeds(inputs, pictures, ends[0], file),
+                borders=ends,
                 detections=golden.detections.outputs if golden.detections else (),
                 reduced_range=bool(recipe.get("onnx_reduce_range")),
             )

@@ -15,7 +15,6 @@ from exporter.bundle import read_manifest
 from exporter.errors import DataError
 from exporter.inputs import build_module, finished
 from exporter.recipe import Recipe
-from exporter.verify.borders import borders
 from exporter.verify.codes import reals
 from exporter.verify.devices import Device, Job, run_job
 from exporter.verify.files import open_runtime
@@ -64,7 +63,7 @@ class BundleFile:
     def __init__(self, subject: Subject, outputs: Shapes) -> None:
         assert subject.path.suffix in FORMATS
         self._subject, self._outputs = subject, outputs
-        (self._input,), found = borders(subject.path)
+        (self._input,), found = subject.borders
         self._params = {border.info.name: border.params for border in found}
 
     def here(self) -> Runner:

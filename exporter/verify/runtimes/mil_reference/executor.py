@@ -6,15 +6,14 @@ arithmetic, and no runtime: it has no latency.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 
 from exporter.errors import RuntimeUnavailable, UnsupportedError
+from exporter.threads import one_thread
 from exporter.verify.runtimes.litert import TensorInfo, match
 from exporter.verify.runtimes.mil_reference.compile import compile_program
 from exporter.verify.runtimes.mil_reference.features import from_feature, input_info, output_info
@@ -82,7 +81,7 @@ class MilReference:
                 values[name] = from_feature(self._features[name], array)
             else:
                 started[name] = array
-        with _one_thread():
+        with one_thread():  # most ops are small: threads that wait for the next one cost as much again
             for stage in self.stages:
                 if isinstance(stage, Program):
                     fed = {name: values[name] for name in stage.inputs if name in values}
@@ -97,17 +96,6 @@ class MilReference:
         raise RuntimeUnavailable(
             f"the {NAME} has no latency", why="it is torch with every result rounded", try_="time the file on a Mac"
         )
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """torch on one thread inside: most ops are small, and threads that wait for the next one cost as much again."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _models(model: Any) -> list[Any]:

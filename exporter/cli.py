@@ -68,6 +68,7 @@ def export(
     fp32: options.Fp32 = False,
     io: options.Io = None,
     onnx_reduce_range: options.OnnxReduceRange = False,
+    keep_float: options.KeepFloat = None,
     calib: options.Calib = None,
     images: options.Images = None,
     ranges: options.Ranges = None,
@@ -98,6 +99,7 @@ def export(
         postprocess=postprocess,
         preprocess=given(size=_size(size)),
         calibration=given(source=calib, limit=images, method=ranges),
+        quantize=given(keep_float=tuple(keep_float) if keep_float else None),
         evaluation=given(source=eval_, limit=eval_images),
     )
     recipe = load_recipe(model, **changes)

@@ -86,6 +86,15 @@ Ranges = Annotated[
     Literal["minmax", "percentile", "mse", "entropy"] | None,
     _option(_CALIBRATION, "METHOD", "Ranges from what was observed: minmax, percentile, mse (default) or entropy."),
 ]
+KeepFloat = Annotated[
+    list[str] | None,
+    _option(
+        _PRECISION,
+        "GLOB",
+        "Keep the modules of these paths in float, such as 'backbone.blocks.3.*'; again for others.",
+        "--keep-float",
+    ),
+]
 Plan = Annotated[Path | None, _option(_CALIBRATION, "FILE", "Reuse a plan.json instead of calibrating.")]
 
 Eval = Annotated[

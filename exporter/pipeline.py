@@ -26,6 +26,7 @@ from exporter.quantize import quantize
 from exporter.quantize.assign import Plan
 from exporter.quantize.calibrate import calibrate
 from exporter.quantize.joins import coarse_values
+from exporter.quantize.keep_float import kept_float
 from exporter.quantize.plan import check_plan, read_plan, write_plan
 from exporter.recipe import Recipe, read_labels
 from exporter.report.describe import describe, versions
@@ -120,10 +121,11 @@ class Pipeline:
                 self.labelled = open_labelled(asked.source, self._judged(), asked.limit)
 
     def simplify(self) -> None:
-        """Graph -> smaller Graph; what a target cannot write ends the run here, before calibration."""
+        """Graph -> smaller Graph; what a target cannot write, or a recipe misnames, ends the run before calibration."""
         with self.stages.stage("simplify"):
             simplify(self.graph)
             self.lowered = self.graph
+            kept_float(self.graph, self.recipe.quantize.keep_float)
             for name, to in self.targets.items():
                 _refuse_unsupported(to, name, self.graph)
 
@@ -143,9 +145,13 @@ class Pipeline:
             else:
                 check_plan(self.given_plan, self.graph)
             self.lowered = self.graph.clone()
-            reduce_range = self.recipe.onnx_reduce_range
             self.plan, self.islands = quantize(
-                self.lowered, ranges, self.given_plan, self.recipe.io, reduce_range=reduce_range
+                self.lowered,
+                ranges,
+                self.given_plan,
+                self.recipe.io,
+                reduce_range=self.recipe.onnx_reduce_range,
+                keep_float=self.recipe.quantize.keep_float,
             )
             self.warnings = coarse_values(self.lowered, ranges or {})
 

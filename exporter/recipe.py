@@ -33,6 +33,13 @@ class Calibration(_Section):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
 
 
+class Quantization(_Section):
+    """What int8 is to leave out."""
+
+    keep_float: tuple[str, ...] = ()
+    """Globs over module paths and value names: see `exporter.quantize.keep_float`."""
+
+
 class Evaluation(_Section):
     """A labelled set to judge the task on; see `exporter.verify.metrics.labelled`. `limit` None is all of it."""
 
@@ -67,7 +74,7 @@ class Gates(_Section):
     int8_snr: float | None = None
     """Least SNR of the int8 file against PyTorch, over its outputs, on pictures not calibrated on."""
     integer_share: float | None = 1.0
-    """Least share of ops between input and output that work on integers."""
+    """Least share of ops between input and output that work on integers, or were asked to stay float."""
     device_equal: float | None = 0.999
     """Least share of int8 output codes on a device equal to this machine's; for it and the next two: verify --on."""
     device_lsb: int | None = 1
@@ -127,6 +134,7 @@ class Recipe(_Section):
     nms: Nms | None = None
     """For `postprocess: nms`."""
     calibration: Calibration = Calibration()
+    quantize: Quantization = Quantization()
     evaluation: Evaluation = Evaluation()
     labels: str | None = None
     """Text file with one label a line, beside the recipe or in recipes/."""
@@ -160,6 +168,8 @@ class Recipe(_Section):
             raise ValueError(
                 "onnx_reduce_range is for int8 in onnxruntime alone (--int8 --target onnx): it costs accuracy"
             )
+        if self.quantize.keep_float and self.precision != "int8":
+            raise ValueError("quantize.keep_float needs precision: int8 (--int8): everything is float without it")
         if self.io != "float" and self.targets == ("coreml",):
             raise ValueError(f"io: {self.io} is for TFLite and ONNX: Core ML is float outside (--io float)")
         if self.num_classes is not None and ":" in self.model:

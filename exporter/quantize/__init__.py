@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from exporter.ir.check import check
 from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
@@ -10,10 +12,12 @@ from exporter.quantize.attention import split_attention
 from exporter.quantize.calibrate import Ranges
 from exporter.quantize.depthwise import split_depthwise
 from exporter.quantize.expand import expand
+from exporter.quantize.keep_float import kept_float
 from exporter.quantize.layer_norm import split_layer_norms
 from exporter.quantize.legalize import (
     float_borders,
     isolate_float,
+    join_float_borders,
     requantize_pinned,
     separate_constants,
 )
@@ -22,22 +26,23 @@ IO = ("float", "int8", "uint8")
 
 
 def quantize(
-    graph: Graph, ranges: Ranges | None, plan: Plan | None = None, io: str = "float", *, reduce_range: bool = False
+    graph: Graph,
+    ranges: Ranges | None,
+    plan: Plan | None = None,
+    io: str = "float",
+    *,
+    reduce_range: bool = False,
+    keep_float: Sequence[str] = (),
 ) -> tuple[Plan, dict[str, str]]:
     """Turn the simplified float `graph` into an int8 one, in place.
 
     Parameters come from `ranges` (calibrate), or from `plan` when one is given. `io` is the dtype at the graph's
     inputs and outputs; those of a float tail stay float. With `reduce_range` weights have 7 bits: kernels that add
-    pairs of products in 16 bits do not saturate then. Returns the plan and the float islands (value name -> reason).
+    pairs of products in 16 bits do not saturate then. What `keep_float` names stays float (see `kept_float`). Returns
+    the plan and the float islands (value name -> reason).
     """
-    split_depthwise(graph)
-    split_attention(graph)
-    split_layer_norms(graph)
     ranges = dict(ranges or {})
-    expand(graph, ranges)
-    islands = isolate_float(graph)
-    separate_constants(graph)
-    requantize_pinned(graph)
+    islands = write_in_int8(graph, ranges, keep_float)
     largest = REDUCED_WEIGHT if reduce_range else LARGEST_WEIGHT
     if plan is None:
         plan = make_plan(graph, ranges, largest)
@@ -51,6 +56,21 @@ def quantize(
     return plan, islands
 
 
+def write_in_int8(graph: Graph, ranges: Ranges, keep_float: Sequence[str] = ()) -> dict[str, str]:
+    """Rewrite the float `graph`, in place, with the ops of its int8 twin. Numbers stay float: it computes what it
+    did, but for their rounding. `ranges` receives those of new values. Returns the float islands.
+    """
+    kept = kept_float(graph, keep_float)
+    split_depthwise(graph, kept)
+    split_attention(graph, kept)
+    split_layer_norms(graph, kept)
+    expand(graph, ranges, kept)
+    islands = isolate_float(graph, kept)
+    separate_constants(graph)
+    requantize_pinned(graph)
+    return islands
+
+
 def _float_io(graph: Graph) -> None:
     params = [v.quant for v in graph.inputs]
     float_borders(graph)
@@ -58,6 +78,7 @@ def _float_io(graph: Graph) -> None:
         value.quant = None
         for node in value.uses:
             node.output.quant = quant
+    join_float_borders(graph)
 
 
 def _uint8_io(graph: Graph) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from exporter.ir.graph import Graph, Node, Value
 from exporter.quantize.legalize import LONGEST_MEAN
 from exporter.quantize.replacement import Ranges, Replacement
@@ -14,7 +16,7 @@ REACH = 254.9 * STEP
 """A range that gets this scale."""
 
 
-def split_attention(graph: Graph) -> Ranges:
+def split_attention(graph: Graph, floats: Container[Node] = ()) -> Ranges:
     """`matmul(softmax(s), v)` -> integer ops, in place. Returns the ranges of values that calibration cannot know.
 
     With T columns: e = exp(s - max(s)), q = rsqrt(mean(e)), w = e·q, y = (w @ v)·q·(2 - mean(w)·q)/T. Half of the
@@ -26,13 +28,14 @@ def split_attention(graph: Graph) -> Ranges:
     SOFTMAX in brackets): σ = 0.1 38.0 dB (14.7), 0.3 37.9 (23.8), 1 35.7 (24.2), 2 29.8 (26.1), 4 30.9 (31.3). What
     limits it is the int8 of the scores, and then of w. XNNPACK runs all but the rsqrt: 0.12 ms for 3 heads of 197,
     SOFTMAX 1.17 (one thread of an AVX2 machine, LiteRT 2.3).
-    Declines a softmax that anything else reads, and rows of more than XNNPACK's mean can add.
+    Declines a softmax that anything else reads, `floats` and the float tail, and rows of more than XNNPACK's mean can
+    add.
     """
     forced: Ranges = {}
     tail = graph.tail()
-    for node in [n for n in graph.nodes if n.op.name == "matmul" and n not in tail]:
+    for node in [n for n in graph.nodes if n.op.name == "matmul" and n not in tail and n not in floats]:
         soft = node.inputs[0].producer
-        if soft is None or soft.op.name != "softmax" or graph.only_consumer(soft.output) is not node:
+        if soft is None or soft.op.name != "softmax" or soft in floats or graph.only_consumer(soft.output) is not node:
             continue
         if soft.attrs["dim"] == len(soft.output.shape) - 1 and soft.output.shape[-1] <= LONGEST_MEAN:
             _attend(Replacement(graph, node, forced), soft)

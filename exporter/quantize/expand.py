@@ -8,7 +8,7 @@ integers are those of its ops, and 10^6 elements cost 0.15 ms, however long it i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,10 +49,10 @@ EXPANSIONS: dict[str, Expand] = {}
 """Op name -> the function that writes what replaces it, from its first operand."""
 
 
-def expand(graph: Graph, ranges: Ranges) -> None:
-    """Replace every op of `EXPANSIONS`, but not in a float tail. The result keeps its value's name and range."""
+def expand(graph: Graph, ranges: Ranges, floats: Container[Node] = ()) -> None:
+    """Replace every op of `EXPANSIONS` but `floats` and the float tail. The result keeps its value's name and range."""
     tail = graph.tail()
-    for node in [n for n in graph.nodes if n.op.name in EXPANSIONS and n not in tail]:
+    for node in [n for n in graph.nodes if n.op.name in EXPANSIONS and n not in tail and n not in floats]:
         old = node.output
         new = EXPANSIONS[node.op.name](Expansion(graph, node, ranges), node.inputs[0])
         graph.replace_all_uses(old, new)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 
-from exporter.ir.graph import Graph, Value
+from exporter.ir.graph import Graph, Node, Value
 from exporter.quantize.legalize import LONGEST_MEAN
 from exporter.quantize.replacement import Ranges, Replacement
 
 
-def split_layer_norms(graph: Graph) -> Ranges:
-    """`layer_norm(x)` -> integer ops, in place. Returns the ranges of values that calibration cannot know.
+def split_layer_norms(graph: Graph, floats: Container[Node] = ()) -> Ranges:
+    """`layer_norm(x)` -> integer ops, in place, but for `floats`. Returns the ranges that calibration cannot know.
 
     c = x - mean(x), r = rsqrt(mean(c²) + eps), n = c·r, and then one Newton step for r, from what n came out as:
     y = n·(1.5 - 0.5·(mean(n²) + eps·r²)). An int8 variance has 256 steps between 0 and that of the most uneven token,
@@ -29,7 +30,7 @@ def split_layer_norms(graph: Graph) -> Ranges:
     """
     forced: Ranges = {}
     tail = graph.tail()
-    for node in [n for n in graph.nodes if n.op.name == "layer_norm" and n not in tail]:
+    for node in [n for n in graph.nodes if n.op.name == "layer_norm" and n not in tail and n not in floats]:
         _normalise(Replacement(graph, node, forced))
     return forced
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -16,30 +16,43 @@ LONGEST_MEAN = 8192
 """Elements that XNNPACK's int8 MEAN may add along the innermost stored axis: beyond, its int16 sums overflow."""
 
 
-def isolate_float(graph: Graph) -> dict[str, str]:
-    """Put dequantize before and quantize behind every op that stays float. Returns value name -> reason.
+def isolate_float(graph: Graph, kept: Mapping[Node, str] | None = None) -> dict[str, str]:
+    """Put dequantize before and quantize behind what stays float: `kept`, and every op that has no int8. Returns value
+    name -> reason.
 
+        conv -> [dequantize -> conv -> relu -> quantize] -> conv      one pair around neighbours, not around each
+
+    Codes keep the name of the value, so that a plan knows them with and without an island; its floats are NAME/float.
     The model's own float tail gets its dequantize at the border, and is no island.
     """
-    islands: dict[str, str] = {}
     tail = graph.tail()
+    floats = {n: reason for n in graph.nodes if n not in tail and (reason := (kept or {}).get(n) or float_reason(n))}
     for node in [n for n in graph.nodes if n in tail]:
-        _dequantize_operands(graph, node, tail)
-    for node, reason in [(n, reason) for n in graph.nodes if n not in tail and (reason := float_reason(n))]:
-        _dequantize_operands(graph, node)
-        codes = graph.emit("quantize", [node.output], source=node.source, at=_after(graph, node))
-        assert codes.producer is not None
-        graph.replace_all_uses(node.output, codes, but=[codes.producer])
-        islands[node.output.name] = reason
+        _dequantize_operands(graph, node, dict.fromkeys(tail), {})
+    opened: dict[Value, Value] = {}
+    islands: dict[str, str] = {}
+    for node, reason in floats.items():
+        _dequantize_operands(graph, node, floats, opened)
+        value = node.output
+        if value in graph.outputs or any(reader not in floats for reader in value.uses):
+            codes = graph.emit(
+                "quantize", [value], name=f"{value.name}/float", source=node.source, at=_after(graph, node)
+            )
+            assert codes.producer is not None
+            graph.replace_all_uses(value, codes, but=[codes.producer, *floats])
+            codes.name, value.name = value.name, codes.name
+        islands[value.name] = reason
     return islands
 
 
-def _dequantize_operands(graph: Graph, node: Node, floats: Container[Node | None] = ()) -> None:
-    """Put dequantize before every operand that carries codes; the results of `floats` do not."""
+def _dequantize_operands(graph: Graph, node: Node, floats: Mapping[Node, object], opened: dict[Value, Value]) -> None:
+    """Put dequantize before every operand that carries codes, once for each in `opened`; results of `floats` do not."""
     for index, value in enumerate(list(node.inputs)):
         producer = value.producer
         if value.const is None and producer not in floats and not (producer and producer.op.name == "dequantize"):
-            graph.set_input(node, index, graph.emit("dequantize", [value], source=node.source, at=node))
+            if value not in opened:
+                opened[value] = graph.emit("dequantize", [value], source=node.source, at=node)
+            graph.set_input(node, index, opened[value])
 
 
 def float_reason(node: Node) -> str:
@@ -92,9 +105,12 @@ def _role(node: Node, index: int, integer: bool) -> str:
 
 
 def integer_nodes(graph: Graph) -> list[Node]:
-    """The nodes that work on codes: all but the conversions, what stands behind a dequantize, and the float tail."""
+    """The nodes that work on codes: all but the conversions, what follows a dequantize, and the float tail."""
     floats = graph.tail()
-    floats |= {n for n in graph.nodes if any(v.producer and v.producer.op.name == "dequantize" for v in n.inputs)}
+    for node in graph.nodes:
+        producers = [v.producer for v in node.inputs if v.producer]
+        if node.op.name != "quantize" and any(p in floats or p.op.name == "dequantize" for p in producers):
+            floats.add(node)
     return [n for n in graph.nodes if n not in floats and n.op.name not in ("dequantize", "quantize")]
 
 
@@ -105,11 +121,12 @@ def requantize_pinned(graph: Graph) -> None:
     graph's own input) are requantised, unless all are pinned alike. A pad whose value leaves a fixed range is another
     case, and the right operand of a matmul, whose zero point is 0, the last.
     """
-    for node in [n for n in graph.nodes if n.op.name == "matmul"]:
+    integer = integer_nodes(graph)
+    for node in [n for n in integer if n.op.name == "matmul"]:
         pin = _pinned(node.inputs[1])
         if isinstance(pin, QuantParams) and pin.zero_point != 0:
             graph.set_input(node, 1, graph.emit("quantize", node.inputs[1:], source=node.source, at=node))
-    for node in [n for n in graph.nodes if n.op.name in ("concat", "maximum", "pad")]:
+    for node in [n for n in integer if n.op.name in ("concat", "maximum", "pad")]:
         pins = [_pinned(v) for v in node.inputs]
         if _holds(pins[0], node.attrs["value"]) if node.op.name == "pad" else len(set(pins)) == 1:
             continue
@@ -152,6 +169,18 @@ def float_borders(graph: Graph) -> None:
     for index, value in enumerate(list(graph.outputs)):
         if value.producer not in tail:
             graph.outputs[index] = graph.emit("dequantize", [value], name=f"{graph.output_names[index]}/float")
+
+
+def join_float_borders(graph: Graph) -> None:
+    """An island at a float input or output (after `float_borders`) works on the floats themselves, not on codes."""
+    for value in graph.inputs:
+        for node in [n for n in value.uses if n.op.name == "quantize"]:
+            for reader in [n for n in node.output.uses if n.op.name == "dequantize" and n.output not in graph.outputs]:
+                graph.replace_all_uses(reader.output, value)
+    for index, value in enumerate(graph.outputs):
+        codes = value.producer.inputs[0] if value.producer and value.producer.op.name == "dequantize" else value
+        if codes.producer and codes.producer.op.name == "quantize" and codes.producer.inputs[0].producer:
+            graph.outputs[index] = codes.producer.inputs[0]
 
 
 def _after(graph: Graph, node: Node) -> Node | None:

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from exporter.inputs import source_name
-from exporter.ir.graph import Graph
+from exporter.ir.macs import graph_macs
 from exporter.verify.processor import processor
 from exporter.verify.results import CalibrationFacts, Report
 
@@ -39,7 +39,7 @@ def describe(run: Pipeline) -> Report:
         weights=inputs.weights,
         random_weights=inputs.random_weights,
         parameters=sum(p.numel() for p in inputs.module.parameters()),
-        macs=multiply_accumulates(run.graph),
+        macs=graph_macs(run.graph),
         input_shapes={v.name: v.shape for v in run.graph.inputs},
         output_shapes={n: v.shape for n, v in zip(run.graph.output_names, run.graph.outputs, strict=True)},
         calibration=_calibration(run),
@@ -58,14 +58,6 @@ def _io(run: Pipeline) -> str:
         return io
     told = f"{io} in, float out" if run.graph.tail() else io
     return f"{told}; float in Core ML" if "coreml" in run.recipe.targets else told
-
-
-def multiply_accumulates(graph: Graph) -> int:
-    """Of the convolutions and linear layers in one inference."""
-    weighted = [n for n in graph.nodes if n.op.name in ("conv2d", "linear")]
-    macs = sum(node.output.numel * (node.inputs[1].numel // node.inputs[1].shape[0]) for node in weighted)
-    transposed = [n for n in graph.nodes if n.op.name == "conv_transpose2d"]
-    return macs + sum(node.inputs[0].numel * (node.inputs[1].numel // node.inputs[1].shape[1]) for node in transposed)
 
 
 def versions() -> dict[str, str]:

@@ -45,7 +45,7 @@ def document(report: Report) -> Document:
         passed=passed,
         verdict=verdict,
         warnings=found.warnings,
-        shipped=tuple(fact for each in targets for fact in facts.shipped(each, several)),
+        shipped=tuple(fact for each in targets for fact in facts.shipped(each, several, found.integer_macs)),
         tables=tuple(table for table in listed if table),
         run=facts.run(report),
     )

@@ -59,7 +59,7 @@ def verdict(found: Verification | None) -> tuple[bool | None, str]:
     return False, f"{FAIL} {len(failed)} of {plural(len(found.gates), 'gate')}: {named}"
 
 
-def shipped(found: Measurements, several: bool = False) -> tuple[Fact, ...]:
+def shipped(found: Measurements, several: bool = False, integer_macs: float | None = None) -> tuple[Fact, ...]:
     """The file that the user gets."""
     if not found.files:
         return ()
@@ -73,13 +73,16 @@ def shipped(found: Measurements, several: bool = False) -> tuple[Fact, ...]:
     if file.precision == "int8":
         end = "heads" if file.tail_ops else "output"
         place = "at the border" if target == "tflite" else "around them"
+        macs = f", {figures.share(integer_macs)} of the MACs" if integer_macs is not None else ""
         facts.append(
             Fact(
                 "integer",
                 f"{figures.count(file.integer_ops)} of {plural(file.inner_ops, 'op')} between input and {end} "
-                f"({figures.share(file.integer_share)}); {file.border_ops} quantize/dequantize {place}",
+                f"({figures.share(file.integer_share)}){macs}; {file.border_ops} quantize/dequantize {place}",
             )
         )
+        if kept := sum(op.asked for op in file.float_ops):
+            facts.append(Fact("kept float", f"{plural(kept, 'op')}, as asked (keep_float)"))
         if file.tail_ops:
             facts.append(
                 Fact("float tail", f"{plural(file.tail_ops, 'op')} behind the heads: the model's own, by design")

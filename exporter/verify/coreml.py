@@ -19,6 +19,7 @@ from exporter.ir.run import Interpreter
 from exporter.ir.tail import border_names
 from exporter.lower.coreml.detector import CONFIDENCE, COORDINATES
 from exporter.lower.coreml.names import names, normalised
+from exporter.quantize.keep_float import KEPT
 from exporter.verify.codes import CodesRow
 from exporter.verify.detections import detection_outputs
 from exporter.verify.parity import SnrMeter
@@ -170,7 +171,8 @@ class OpenCoreML:
             name = owner.get(step.outputs[0], step.outputs[0])
             if name not in by_name or types[name].dtype not in ("int8", "uint8"):
                 reason = islands.get(by_name[name].name, "") if name in by_name else ""
-                found.append(FloatOp(op=step.op, where=name, reason=reason or "its result is float in the file"))
+                asked, reason = reason.startswith(KEPT), reason or "its result is float in the file"
+                found.append(FloatOp(op=step.op, where=name, reason=reason, asked=asked))
         return found
 
     def _owners(self, known: set[str]) -> dict[str, str]:

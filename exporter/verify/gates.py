@@ -84,7 +84,7 @@ def _judged(result: Measurements, gates: Gates) -> Iterator[Gate]:
         yield _snr("float tail SNR", result.tail_parity, gates.float_snr)
     yield from _detections(result, gates)
     if gates.integer_share is not None and shipped.precision == "int8":
-        share = shipped.integer_share
+        share = shipped.as_asked_share
         yield _gate(
             "integer ops", "accuracy", f">= {gates.integer_share:.2%}", f"{share:.2%}", share >= gates.integer_share
         )

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from exporter.ir.graph import Graph
 from exporter.ir.tail import border_names
+from exporter.quantize.keep_float import KEPT
 from exporter.verify.codes import CodesRow, codes_in, output_params, reals
 from exporter.verify.parity import SnrMeter
 from exporter.verify.processor import processor
@@ -93,14 +94,7 @@ class OpenONNX:
         kinds = Counter(node.op_type for node in model.graph.node)
         tail = _behind(model, border_names(self._graph))
         computing = [n for n in model.graph.node if n.op_type not in BESIDE and n.output[0] not in tail]
-        floats: dict[str, FloatOp] = {}
-        if precision == "int8":
-            for node in _outside_pairs(model, computing):
-                name = node.output[0]
-                floats[name] = FloatOp(op=node.op_type, where=name, reason="reads a float that no pair gives")
-            for op in self._graph.nodes:
-                if (name := op.outputs[0].name) in islands:
-                    floats[name] = FloatOp(op=op.op.name, where=name, reason=islands[name])
+        floats = _floats(model, self._graph, computing, islands) if precision == "int8" else ()
         opset = next(entry.version for entry in model.opset_import if entry.domain == "")
         return FileFacts(
             path=self._path.name,
@@ -111,7 +105,7 @@ class OpenONNX:
             integer_ops=len(computing) - len(floats) if precision == "int8" else 0,
             border_ops=sum(kinds[kind] for kind in QDQ),
             tail_ops=len(tail),
-            float_ops=tuple(floats.values()),
+            float_ops=floats,
             transposes=kinds["Transpose"],
             minimum_runtime=f"opset {opset}, onnxruntime 1.17.0",
         )
@@ -183,6 +177,25 @@ def cut_at_codes(model: Any) -> bytes:
         if codes not in declared:
             graph.output.add(name=codes).type.CopyFrom(shapes[codes])
     return bytes(cut.SerializeToString())
+
+
+def _floats(model: Any, graph: Graph, computing: Sequence[Any], islands: Mapping[str, str]) -> tuple[FloatOp, ...]:
+    """Operators that work for a value of an island, and those that read a float which no pair gives."""
+    names = dict(zip(graph.output_names, (value.name for value in graph.outputs), strict=True))
+    owner = {name: name for name in (v.name for v in graph.values())} | names
+    for node in reversed(model.graph.node):
+        mine = next((owner[name] for name in node.output if name in owner), None)
+        if mine is not None:
+            for name in node.input:
+                owner.setdefault(name, mine)
+    stray = {node.output[0] for node in _outside_pairs(model, computing)}
+    rows = []
+    for node in computing:
+        name = node.output[0]
+        reason = islands.get(owner.get(name, name), "") or ("reads a float that no pair gives" if name in stray else "")
+        if reason:
+            rows.append(FloatOp(op=node.op_type, where=name, reason=reason, asked=reason.startswith(KEPT)))
+    return tuple(rows)
 
 
 def _behind(model: Any, names: Set[str]) -> set[str]:

@@ -116,6 +116,8 @@ class FloatOp(_Row):
     op: str
     where: str
     reason: str
+    asked: bool = False
+    """Named by keep_float, or a conversion beside nothing but such ops."""
 
 
 class OutsideDelegate(_Row):
@@ -171,6 +173,11 @@ class FileFacts(_Row):
     def integer_share(self) -> float:
         """Share of integer ops among those between input and output, or where the float tail begins."""
         return self.integer_ops / self.inner_ops if self.inner_ops else 1.0
+
+    @property
+    def as_asked_share(self) -> float:
+        """The same, with the ops that were asked to stay float."""
+        return min(1.0, self.integer_share + sum(op.asked for op in self.float_ops) / max(self.inner_ops, 1))
 
 
 class Gate(_Row):
@@ -271,6 +278,8 @@ class Verification(_Row):
     """What the int8 files hold, read back."""
     distances: tuple[Distance, ...] = ()
     """What the int8 files give, against each other and the integer interpreter; up to the heads of a float tail."""
+    integer_macs: float | None = None
+    """Share of the multiply-accumulates that work on integers, of an int8 graph."""
     evaluation: Evaluation | None = None
     """On a labelled set, where one was given."""
     gates: tuple[Gate, ...] = ()

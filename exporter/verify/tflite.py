@@ -15,6 +15,7 @@ from exporter.ir.graph import Graph
 from exporter.ir.tail import border_names
 from exporter.lower.tflite.layout import Layouts
 from exporter.lower.tflite.versions import minimum_runtime
+from exporter.quantize.keep_float import KEPT
 from exporter.verify.codes import CodesRow, codes, codes_in, output_params
 from exporter.verify.results import FileFacts, FloatOp, OpTime, OutsideDelegate
 from exporter.verify.runtimes.litert import LiteRT
@@ -109,15 +110,15 @@ def file_facts(path: Path, graph: Graph, precision: str, islands: Mapping[str, s
     content = path.read_bytes()
     tail_border, tail = tail_ops(file, graph) if precision == "int8" else (set(), set())
     integer, borders, floats = 0, 0, []
+    outputs = zip(graph.output_names, graph.outputs, strict=True)
+    named = {**islands, **{name: islands[value.name] for name, value in outputs if value.name in islands}}
     for op in file.ops:
         if op.index in tail:
             continue
         if op.index in tail_border or _is_border(file, op):
             borders += 1
         elif _works_on_floats(file, op):
-            name = file.tensors[op.outputs[0]].name
-            reason = islands.get(name, "beside a float op" if op.name in BORDERS else "")
-            floats.append(FloatOp(op=op.name, where=name, reason=reason))
+            floats.append(op)
         else:
             integer += 1
     return FileFacts(
@@ -129,9 +130,32 @@ def file_facts(path: Path, graph: Graph, precision: str, islands: Mapping[str, s
         integer_ops=integer,
         border_ops=borders if precision == "int8" else 0,
         tail_ops=len(tail),
-        float_ops=tuple(floats) if precision == "int8" else (),
+        float_ops=_float_rows(file, floats, named) if precision == "int8" else (),
         transposes=sum(op.name == "TRANSPOSE" for op in file.ops),
         minimum_runtime=minimum_runtime({(op.name, op.version) for op in file.ops if not op.custom}),
+    )
+
+
+def _float_rows(file: TFLiteFile, floats: Sequence[FileOp], named: Mapping[str, str]) -> tuple[FloatOp, ...]:
+    """Each with the reason of its result, or of what reads it: one op of the graph may be several of the file."""
+    where = {op.index: file.tensors[op.outputs[0]].name for op in floats}
+    readers = {op.index: [other for other in floats if set(op.outputs) & set(other.inputs)] for op in floats}
+    reasons: dict[int, str] = {}
+    for op in reversed(floats):
+        behind = [reasons[other.index] for other in readers[op.index]]
+        reasons[op.index] = named.get(where[op.index], next((reason for reason in behind if reason), ""))
+    for op in floats:  # quantize reads an island
+        if op.name == "QUANTIZE":
+            ahead = [reasons[other.index] for other in floats if set(other.outputs) & set(op.inputs)]
+            reasons[op.index] = next(iter(ahead), "")
+    return tuple(
+        FloatOp(
+            op=op.name,
+            where=where[op.index],
+            reason="beside a float op" if op.name in BORDERS else reasons[op.index],
+            asked=reasons[op.index].startswith(KEPT),
+        )
+        for op in floats
     )
 
 

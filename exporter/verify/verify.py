@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from torch import Tensor, nn
 
 from exporter.ir.graph import Graph, Value
+from exporter.ir.macs import integer_macs
 from exporter.ir.run import Interpreter
 from exporter.recipe import Gates
 from exporter.verify.agreement import agree
@@ -65,6 +66,7 @@ def verify(
         targets=measured,
         agreement=agree(quantised[0], {f.target: f.artifacts[0].path for f in targets}) if quantised else (),
         distances=distances.result(),
+        integer_macs=integer_macs(quantised[0]) if quantised else None,
         evaluation=evaluation,
         warnings=tuple(told),
     )

@@ -66,7 +66,7 @@ class Divides(torch.nn.Module):
         return x / (x * x + 1.0)
 
 
-@pytest.mark.parametrize(("io", "borders"), [("int8", 0), ("float", 2), ("uint8", 2)])
+@pytest.mark.parametrize(("io", "borders"), [("int8", 0), ("float", 1), ("uint8", 2)])
 def test_conversions_of_a_float_island_are_no_borders(io: str, borders: int, tmp_path: Path) -> None:
     x = torch.linspace(-2, 2, 24).reshape(1, 2, 3, 4)
     graph = simplify(capture(Divides(), (x,)))
@@ -74,4 +74,5 @@ def test_conversions_of_a_float_island_are_no_borders(io: str, borders: int, tmp
     TFLite().write(graph, tmp_path / "m.tflite", Facts("m", "int8"))
     facts = file_facts(tmp_path / "m.tflite", graph, "int8", islands)
     assert (facts.integer_ops, facts.border_ops) == (2, borders)
-    assert {row.op for row in facts.float_ops} == {"DEQUANTIZE", "DIV", "QUANTIZE"}
+    behind = {"QUANTIZE"} if io != "float" else set()  # a float output is the island's own
+    assert {row.op for row in facts.float_ops} == {"DEQUANTIZE", "DIV"} | behind

@@ -24,10 +24,12 @@ from exporter.lower.facts import Facts
 from exporter.progress import STAGES, Stages
 from exporter.quantize import quantize
 from exporter.quantize.assign import Plan
-from exporter.quantize.calibrate import calibrate
-from exporter.quantize.joins import coarse_values
+from exporter.quantize.calibrate import observe
+from exporter.quantize.data import Arrays
+from exporter.quantize.guards import few_pictures, value_warnings
 from exporter.quantize.keep_float import kept_float
 from exporter.quantize.plan import check_plan, read_plan, write_plan
+from exporter.quantize.sample_guards import Watch, batchnorm_warnings
 from exporter.recipe import Recipe, read_labels
 from exporter.report.describe import describe, versions
 from exporter.report.write import write_report
@@ -139,9 +141,16 @@ class Pipeline:
         with self.stages.stage("quantize"):
             ranges = None
             if self.given_plan is None:
+                watch = Watch()
                 with self.stages.steps("calibration", len(samples)):
-                    feeds = samples.feeds()
-                    ranges = calibrate(self.graph, feeds, settings.method, settings.percentile, self.stages.advance)
+                    feeds = watch.over(samples.feeds())
+                    ranges, extremes = observe(
+                        self.graph, feeds, settings.method, settings.percentile, self.stages.advance
+                    )
+                declared = self.inputs.takes_pictures and isinstance(samples, Arrays)
+                self.warnings = watch.warnings(samples.names, self.recipe.preprocess if declared else None)
+                self.warnings += batchnorm_warnings(self.inputs.module, samples.feeds(), self.graph)
+                self.warnings += few_pictures(self.graph, extremes)
             else:
                 check_plan(self.given_plan, self.graph)
             self.lowered = self.graph.clone()
@@ -153,7 +162,7 @@ class Pipeline:
                 reduce_range=self.recipe.onnx_reduce_range,
                 keep_float=self.recipe.quantize.keep_float,
             )
-            self.warnings = coarse_values(self.lowered, ranges or {})
+            self.warnings += value_warnings(self.lowered, ranges or {})
 
     def lower(self) -> None:
         """Graph -> a file for each target, with the facts that an app needs beside them."""

@@ -237,7 +237,7 @@ def _reach(value: Value, ranges: Ranges) -> tuple[float, float]:
 def _refuse_wide_joins(graph: Graph, group: list[Value], found: Ranges) -> None:
     """Boxes and scores that share one tensor share one scale, and the scores become 0 (DESIGN.md §3, trap 9).
 
-    Features that a convolution reads are joined nevertheless: `coarse_values` warns of them.
+    Features that a convolution reads are joined nevertheless: `guards.coarse_values` warns of them.
     Codes always reach zero, so a range is as wide as it is with zero in it. A pad's value may be narrower than the
     tensor around it: it comes back within half a step, as any element does.
     """

@@ -25,6 +25,8 @@ MOST_WORKERS = 4
 
 Ranges = dict[str, tuple[float, float]]
 """Value name -> smallest and largest real value that its codes must hold."""
+Extremes = dict[str, tuple[Sequence[float], Sequence[float]]]
+"""Value name -> its exact minimum and maximum in every sample; the samples are in one order for all values."""
 
 
 def calibrate(
@@ -34,7 +36,18 @@ def calibrate(
     percentile: float = 99.99,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Ranges:
-    """Run `graph` (float) on every sample and return the observed ranges.
+    """The ranges alone of what `observe` returns."""
+    return observe(graph, samples, method, percentile, progress)[0]
+
+
+def observe(
+    graph: Graph,
+    samples: Iterable[Sequence[Tensor]],
+    method: str = "mse",
+    percentile: float = 99.99,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Ranges, Extremes]:
+    """Run `graph` (float) on every sample and return the observed ranges, and what each sample reached.
 
     Samples run side by side, each on one thread: that keeps every core busy where the threads of one convolution would
     wait for each other, and the numbers do not depend on the count of cores. Each worker has observers of its own,
@@ -67,7 +80,8 @@ def calibrate(
     for other in others:
         for name, observer in first.items():
             observer.merge(other[name])
-    return {name: observer.finish() for name, observer in first.items()} | forced
+    extremes: Extremes = {name: (observer.lows, observer.highs) for name, observer in first.items()}
+    return {name: observer.finish() for name, observer in first.items()} | forced, extremes
 
 
 class _Worker:

@@ -16,6 +16,7 @@ from exporter.build.postprocess import Decoded
 from exporter.ir.graph import Graph
 from exporter.verify.codes import codes, output_params, reals
 from exporter.verify.detections import SAME, SIMILAR, DetectionMeter, detection_outputs
+from exporter.verify.ends import Ends
 from exporter.verify.files import OpenFile, open_file
 from exporter.verify.parity import CodeMeter, SnrMeter
 from exporter.verify.results import Codes, Matched, Snr
@@ -79,8 +80,8 @@ class Comparison:
         in_tail = [i for i in self._snr if self._reduced and self.graph.outputs[i].producer in behind]
         self._tail = {i: SnrMeter(names[i]) for i in in_tail}
         self._codes: dict[str, CodeMeter] = {}
-        self._seen: dict[str, set[int]] = {}
-        """The smallest and the largest code of each sample: one code alone means that the output never changed."""
+        coded = {i: params for i in self._snr if (params := self._params[i]) is not None}
+        self._ends = {i: Ends(names[i], params) for i, params in coded.items()}
         self._of_pytorch = DetectionMeter(artifact.precision, "PyTorch", SIMILAR if self._reduced else SAME)
         self._of_interpreter = DetectionMeter(artifact.precision, "interpreter", SAME)
 
@@ -104,9 +105,8 @@ class Comparison:
             if reference:
                 meter.add(reference[i], reals(results[i], params))
             if params is not None:
-                extremes = torch.aminmax(codes(results[i], params))
-                self._seen.setdefault(meter.output, set()).update(int(code) for code in extremes)
-        if self.artifact.precision == "int8" and self._seen:
+                self._ends[i].add(codes(results[i], params), reference[i] if reference else None)
+        if self.artifact.precision == "int8" and self._ends:
             for name, expected, codes_given in self.file.integer_rows(sample, results, integers):
                 self._codes.setdefault(name, CodeMeter(name, self.file.arithmetic)).add(expected, codes_given)
         if ends:
@@ -135,10 +135,6 @@ class Comparison:
         meters = (self._of_interpreter, self._of_pytorch) if self._reduced else (self._of_pytorch,)
         return tuple(meter.result() for meter in meters) if self._detected else ()
 
-    def dead(self) -> list[str]:
-        """Warnings: int8 outputs that never change."""
-        return [
-            f"output {name} has one code on every sample: it carries no information in int8"
-            for name, seen in self._seen.items()
-            if len(seen) < 2
-        ]
+    def end_warnings(self) -> list[str]:
+        """Of int8 outputs that never change, or saturate."""
+        return [text for ends in self._ends.values() for text in ends.warnings()]

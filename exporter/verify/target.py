@@ -86,9 +86,9 @@ class TargetRun:
             files=tuple(c.file.facts(a.precision, feed, islands, a.shipped) for c, a, feed in each),
         )
 
-    def dead(self) -> list[str]:
-        """Int8 outputs that never change."""
-        return [text for c in self._int8() for text in c.dead()]
+    def end_warnings(self) -> list[str]:
+        """Of int8 outputs that never change, or saturate."""
+        return [text for c in self._int8() for text in c.end_warnings()]
 
     def warnings(self, sample: Tensors) -> list[str]:
         """What users of the shipped file must know of this runtime on this host; of its body, where it has a tail."""

@@ -57,7 +57,7 @@ def verify(
         progress(done)
     assert sample is not None
     measured = tuple(run.measurements(sample, islands or {}) for run in runs)
-    told = [*warnings, *runs[0].dead(), *_drowned_outputs(measured[0]), *_nothing_found(measured[0])]
+    told = [*warnings, *runs[0].end_warnings(), *_drowned_outputs(measured[0]), *_nothing_found(measured[0])]
     told += [text for run in runs for text in run.warnings(sample)]
     told += _seen_in_calibration(evaluation)
     result = Verification(

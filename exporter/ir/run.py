@@ -45,7 +45,7 @@ class Interpreter:
             if tap:
                 tap(value, tensor)
         for node in self.graph.nodes:
-            results = self._step(node, [self._read(v, env) for v in node.inputs])
+            results = self.step(node, [self._read(v, env) for v in node.inputs])
             for value, result in zip(node.outputs, results, strict=True):
                 env[id(value)] = result
                 if tap:
@@ -61,7 +61,8 @@ class Interpreter:
     def _read(self, value: Value, env: dict[int, Tensor]) -> Tensor:
         return self._constants[id(value)] if value.const is not None else env[id(value)]
 
-    def _step(self, node: Node, operands: list[Tensor]) -> tuple[Tensor, ...]:
+    def step(self, node: Node, operands: list[Tensor]) -> tuple[Tensor, ...]:
+        """One node of the graph on its operands, as `run` runs it."""
         if node in self._silu:
             x, sigmoid = node.inputs
             assert x.quant is not None

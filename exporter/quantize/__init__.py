@@ -8,19 +8,9 @@ from exporter.ir.check import check
 from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams
 from exporter.quantize.assign import LARGEST_WEIGHT, REDUCED_WEIGHT, Plan, apply_plan, make_plan
-from exporter.quantize.attention import split_attention
 from exporter.quantize.calibrate import Ranges
-from exporter.quantize.depthwise import split_depthwise
-from exporter.quantize.expand import expand
-from exporter.quantize.keep_float import kept_float
-from exporter.quantize.layer_norm import split_layer_norms
-from exporter.quantize.legalize import (
-    float_borders,
-    isolate_float,
-    join_float_borders,
-    requantize_pinned,
-    separate_constants,
-)
+from exporter.quantize.legalize import float_borders, join_float_borders
+from exporter.quantize.rewrite import write_in_int8
 
 IO = ("float", "int8", "uint8")
 
@@ -54,21 +44,6 @@ def quantize(
     graph.prune()
     check(graph, after="quantize")
     return plan, islands
-
-
-def write_in_int8(graph: Graph, ranges: Ranges, keep_float: Sequence[str] = ()) -> dict[str, str]:
-    """Rewrite the float `graph`, in place, with the ops of its int8 twin. Numbers stay float: it computes what it
-    did, but for their rounding. `ranges` receives those of new values. Returns the float islands.
-    """
-    kept = kept_float(graph, keep_float)
-    split_depthwise(graph, kept)
-    split_attention(graph, kept)
-    split_layer_norms(graph, kept)
-    expand(graph, ranges, kept)
-    islands = isolate_float(graph, kept)
-    separate_constants(graph)
-    requantize_pinned(graph)
-    return islands
 
 
 def _float_io(graph: Graph) -> None:

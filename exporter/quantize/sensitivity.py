@@ -1,0 +1,355 @@
+"""Where an int8 graph loses accuracy: the error that each layer adds by itself, and what that does to the outputs.
+
+A layer's **own error** is its integer result, on the float model's activations in codes, less its float result on the
+same codes: rounded weights, clipped and rounded results, integer arithmetic; not the rounding of what it reads, which
+is the own error of the layers that made it. What own error e of a layer does to the outputs is |J·e|², J the Jacobian
+of the outputs by its result in the float model. One backward pass of random signs r over the outputs gives (rᵀJ·e)² of
+every layer at once, whose mean over r is |J·e|²: *estimated* from `probes` passes a sample (16 and two samples: one
+standard deviation is 1 dB). For the layers of most effect it is *measured*: e is put into the float model and the
+outputs are compared. Errors are taken as uncorrelated and small, so effects add up to the output error only nearly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from exporter.ir.graph import Graph, Source, Value
+from exporter.ir.run import Interpreter
+from exporter.ir.tail import without_tail
+from exporter.quantize.layers import Layer, Twin
+
+Feeds = Sequence[Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """What one layer adds. SNRs are in dB against the float model, infinite where there is no error.
+
+    Effects are shares of the power of the output error, every output counting alike: of all the layers' they sum up to
+    about 1.
+    """
+
+    value: str
+    """Name of its result, in the float graph and in the int8 graph."""
+    op: str
+    source: Source
+    own_snr: float
+    inherited_snr: float
+    """Of what reached it from before: the error of its result in a run of the int8 graph, less its own, in power."""
+    effect: float
+    weights_effect: float
+    """The part of `effect` that rounded weights make; the rest is the result's range and rounding."""
+    measured: bool
+    """Whether the effect was measured, not estimated."""
+    clipped: float
+    """Share of the elements of its result that lie outside the range of its codes."""
+    clipping: float
+    """Share of the power of its own error in these."""
+    codes: int
+    """How many codes its result spans, 256 at most."""
+    spread: float
+    """Its largest element per the median over channels of their largest: how much wider one range is than a channel."""
+    readers: tuple[str, ...]
+    """Values of the layers that read its result."""
+    moves: bool
+    """It moves codes and adds nothing."""
+
+
+@dataclass(frozen=True)
+class Localization:
+    """All layers, that of most effect first, and the outputs' own figures."""
+
+    layers: tuple[LayerError, ...]
+    order: tuple[str, ...]
+    """Values of all layers in execution order."""
+    snr: dict[str, float]
+    """Output -> dB of the int8 graph against the float one, pooled over the samples."""
+    coded: frozenset[str]
+    """Values that leave the graph as codes."""
+
+    @property
+    def output_snr(self) -> float:
+        """dB of all outputs, each normalised by its own power."""
+        return _decibels(1.0, sum(10 ** (-snr / 10) for snr in self.snr.values()) / max(len(self.snr), 1))
+
+    @property
+    def accounted(self) -> float:
+        """dB between the sum of all effects and the error that the outputs have: 0 where they agree."""
+        return _decibels(sum(layer.effect for layer in self.layers), 1.0)
+
+    def expected_snr(self, kept: Collection[str]) -> float:
+        """`output_snr` as it is to be expected with the layers of these values in float.
+
+        A kept layer has no rounded weights; its result is not rounded either where all that read it are kept too.
+        """
+        left = total = 0.0
+        for layer in self.layers:
+            kept_here = layer.value in kept
+            joined = kept_here and layer.value not in self.coded and all(reader in kept for reader in layer.readers)
+            total += layer.effect
+            left += (not kept_here) * layer.weights_effect + (not joined) * (layer.effect - layer.weights_effect)
+        return self.output_snr + _decibels(total, left)
+
+    def region(self, value: str) -> set[str]:
+        """The layers to keep in float that rid the outputs of most of one layer's own error, by value: itself, and
+        those that read its result, unless its weights are to blame.
+        """
+        by_value = {layer.value: layer for layer in self.layers}
+        found, todo = {value}, [value]
+        if by_value[value].weights_effect > by_value[value].effect / 2:
+            return found
+        while todo:
+            for reader in by_value[todo.pop()].readers:
+                if reader not in found:
+                    found.add(reader)
+                    todo += [reader] if by_value[reader].moves else []
+        return found
+
+
+def localize(
+    float_graph: Graph,
+    int8_graph: Graph,
+    feeds: Feeds,
+    *,
+    keep_float: Sequence[str] = (),
+    probes: int = 16,
+    measured: int = 10,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Localization:
+    """Own error, inherited error and effect of every layer of `int8_graph`, up to a float tail.
+
+    `float_graph` is the simplified graph that `quantize` was given, with `keep_float`; `feeds` are samples of float32
+    inputs. The `measured` layers of most effect are measured, the others estimated. Signs are seeded: the result is the
+    same on every run. Memory: four times the activations of one sample in float. `progress` counts up to
+    `steps(len(feeds), probes)`.
+    """
+    twin = Twin(float_graph, int8_graph, keep_float)
+    meters = {layer.value.name: _Meter(twin, layer) for layer in twin.layers}
+    outputs, plain, done = _Outputs(twin), Interpreter(without_tail(float_graph)), 0
+    for feed in feeds:
+        outputs.add_reference(plain.run(feed))
+        progress(done := done + 1)
+    signs = torch.Generator().manual_seed(0)
+    for feed in feeds:
+        run = _FloatRun(twin, feed, gradients=True)
+        outputs.add_result(run.outputs, _run_int8(twin, feed, run.values, meters))
+        errors = {name: parts for name, meter in meters.items() if (parts := meter.add(run.values)) is not None}
+        progress(done := done + 1)
+        for _ in range(probes):
+            for name, (by_own, by_weights) in run.probe(errors, outputs.scales, signs).items():
+                meters[name].add_probe(by_own**2 / probes, by_weights**2 / probes)
+            progress(done := done + 1)
+    rows = {name: meter.row(outputs) for name, meter in meters.items()}
+    worst = [row.value for row in _ranked(rows.values())[:measured] if row.effect > 0]
+    power = dict.fromkeys(worst, 0.0)
+    for feed in feeds:
+        run = _FloatRun(twin, feed)
+        for name in worst:
+            own, _ = twin.own_error(meters[name].layer, run.values)
+            power[name] += outputs.normalised(run.with_error(name, own), run.outputs)
+        progress(done := done + 1)
+    for name, found in power.items():
+        share = outputs.share(found)
+        weights = rows[name].weights_effect / rows[name].effect * share
+        rows[name] = replace(rows[name], effect=share, weights_effect=weights, measured=True)
+    coded = frozenset(twin.name(v) for v in twin.int8.outputs if v.quant is not None)
+    names = int8_graph.output_names if not int8_graph.tail() else twin.int8.output_names
+    return Localization(tuple(_ranked(rows.values())), tuple(rows), outputs.snr(names), coded)
+
+
+def steps(feeds: int, probes: int = 16) -> int:
+    """How far the `progress` of `localize` counts."""
+    return feeds * (probes + 3)
+
+
+class _FloatRun:
+    """The float graph on one sample, every value kept; with `gradients`, what backward passes need too."""
+
+    def __init__(self, twin: Twin, feed: Sequence[Tensor], *, gradients: bool = False) -> None:
+        self._graph = twin.float
+        self._traced: dict[str, Tensor] = {}
+        with torch.set_grad_enabled(gradients):
+            for value, x in zip(self._graph.inputs, feed, strict=True):
+                self._traced[value.name] = x.detach().clone().requires_grad_(gradients)
+            for node in self._graph.nodes:
+                results = _run(node.op.run, [self._read(v, self._traced) for v in node.inputs], node.attrs)
+                self._traced.update(zip((v.name for v in node.outputs), results, strict=True))
+        self.values = {name: tensor.detach() for name, tensor in self._traced.items()}
+        self.outputs = [self._read(v, self.values) for v in self._graph.outputs]
+
+    def probe(
+        self, errors: Mapping[str, tuple[Tensor, Tensor | None]], scales: Sequence[float], generator: torch.Generator
+    ) -> dict[str, tuple[float, float]]:
+        """Random signs of the outputs times the Jacobian times each error and its part by weights."""
+        ends = [self._read(v, self._traced) for v in self._graph.outputs]
+        signs = [
+            scale * (2.0 * torch.randint(0, 2, end.shape, generator=generator) - 1)
+            for end, scale in zip(ends, scales, strict=True)
+        ]
+        pairs = [(end, sign) for end, sign in zip(ends, signs, strict=True) if end.requires_grad]
+        gradients = torch.autograd.grad(
+            [end for end, _ in pairs],
+            [self._traced[name] for name in errors],
+            [sign for _, sign in pairs],
+            retain_graph=True,
+            allow_unused=True,
+        )
+        found = {}
+        for (name, (own, weights)), gradient in zip(errors.items(), gradients, strict=True):
+            if gradient is not None:
+                finite = gradient.nan_to_num(0.0, 0.0, 0.0)  # a root at 0 has none
+                found[name] = _dot(finite, own), 0.0 if weights is None else _dot(finite, weights)
+        return found
+
+    @torch.no_grad()
+    def with_error(self, name: str, error: Tensor) -> list[Tensor]:
+        """The outputs with `error` on one value: what depends on it runs again."""
+        changed = {name: self.values[name] + error}
+        for node in self._graph.nodes:
+            if any(v.name in changed for v in node.inputs):
+                given = [changed.get(v.name, self._read(v, self.values)) for v in node.inputs]
+                results = _run(node.op.run, given, node.attrs)
+                changed.update(zip((v.name for v in node.outputs), results, strict=True))
+        return [changed.get(v.name, self._read(v, self.values)) for v in self._graph.outputs]
+
+    def _read(self, value: Value, values: Mapping[str, Tensor]) -> Tensor:
+        return value.const if value.const is not None else values[value.name]
+
+
+class _Outputs:
+    """Power of the outputs and of their errors, over the samples."""
+
+    def __init__(self, twin: Twin) -> None:
+        self._graph = twin.int8
+        self._power = [0.0] * len(twin.int8.outputs)
+        self._error = [0.0] * len(twin.int8.outputs)
+
+    def add_reference(self, outputs: Sequence[Tensor]) -> None:
+        """Float outputs of one sample."""
+        self._power = [power + _power(y) for power, y in zip(self._power, outputs, strict=True)]
+
+    def add_result(self, outputs: Sequence[Tensor], results: Sequence[Tensor]) -> None:
+        """Float outputs and those of the int8 graph, of one sample."""
+        for i, (value, y, given) in enumerate(zip(self._graph.outputs, outputs, results, strict=True)):
+            self._error[i] += _power(y - (value.quant.dequantize(given) if value.quant else given))
+
+    @property
+    def scales(self) -> list[float]:
+        """What makes the power of each output over all samples 1 / number of outputs; 0 of one that is all zeros."""
+        return [1 / math.sqrt(power * len(self._power)) if power else 0.0 for power in self._power]
+
+    def normalised(self, results: Sequence[Tensor], outputs: Sequence[Tensor]) -> float:
+        """Power of what differs, in these units."""
+        triples = zip(results, outputs, self.scales, strict=True)
+        return sum(scale**2 * _power(result - y) for result, y, scale in triples)
+
+    def share(self, power: float) -> float:
+        """Of the error that the int8 graph's outputs have, in these units."""
+        total = sum(scale**2 * error for error, scale in zip(self._error, self.scales, strict=True))
+        return power / total if total else 0.0
+
+    def snr(self, names: Sequence[str]) -> dict[str, float]:
+        """dB of each."""
+        return {name: _decibels(p, e) for name, p, e in zip(names, self._power, self._error, strict=True)}
+
+
+class _Meter:
+    """One layer over the samples."""
+
+    def __init__(self, twin: Twin, layer: Layer) -> None:
+        self.twin, self.layer, self.name = twin, layer, twin.name(layer.value)
+        self._signal = self._own = self._free = self._clipping = 0.0
+        self._effect = self._weights_effect = 0.0
+        self._clipped = self._count = 0
+        self._low, self._high = math.inf, -math.inf
+        self._widest: Tensor | None = None
+
+    def add_free(self, error: Tensor) -> None:
+        """What its result is off in a run of the int8 graph."""
+        self._free += _power(error)
+
+    def add(self, floats: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None] | None:
+        """Take in one sample. Returns its own error and the weights' part; None where it has none."""
+        y, quant = floats[self.name], self.layer.value.quant
+        self._signal += _power(y)
+        self._low, self._high = min(self._low, float(y.min())), max(self._high, float(y.max()))
+        if y.dim() > 1:
+            channels = y.detach().abs().transpose(0, 1 if y.dim() == 4 else -1).flatten(1).amax(1)
+            self._widest = channels if self._widest is None else torch.maximum(self._widest, channels)
+        if quant is None or self.layer.moves:
+            return None
+        own, weights = self.twin.own_error(self.layer, floats)
+        self._own += _power(own)
+        low, high = quant.range
+        outside = (y < low - quant.scale[0] / 2) | (y > high + quant.scale[0] / 2)
+        self._clipped, self._count = self._clipped + int(outside.sum()), self._count + y.numel()
+        self._clipping += _power(own[outside])
+        return own, weights
+
+    def add_probe(self, own: float, weights: float) -> None:
+        """Estimates of what the own error, and the weights' part of it, do to the outputs."""
+        self._effect, self._weights_effect = self._effect + own, self._weights_effect + weights
+
+    def row(self, outputs: _Outputs) -> LayerError:
+        """Everything about the layer, its effect estimated."""
+        nodes, quant = self.layer.nodes, self.layer.value.quant
+        spanned = (min(self._high, quant.range[1]) - max(self._low, quant.range[0])) / quant.scale[0] if quant else 255
+        median = float(self._widest.median()) if self._widest is not None else 0.0
+        effect = outputs.share(self._effect)
+        return LayerError(
+            value=self.layer.value.name,
+            op=self.twin.op(self.layer),
+            source=nodes[-1].source,
+            own_snr=_decibels(self._signal, self._own),
+            inherited_snr=_decibels(self._signal, max(self._free - self._own, 0.0)),
+            effect=effect,
+            weights_effect=min(outputs.share(self._weights_effect), effect),
+            measured=False,
+            clipped=self._clipped / self._count if self._count else 0.0,
+            clipping=self._clipping / self._own if self._own else 0.0,
+            codes=max(1, min(256, round(spanned) + 1)),
+            spread=max(abs(self._low), abs(self._high)) / median if median else 1.0,
+            readers=self.layer.readers,
+            moves=self.layer.moves,
+        )
+
+
+def _run_int8(
+    twin: Twin, feed: Sequence[Tensor], floats: Mapping[str, Tensor], meters: Mapping[str, _Meter]
+) -> list[Tensor]:
+    """The int8 graph free-running: outputs, and every layer's error on the way."""
+
+    def tap(value: Value, tensor: Tensor) -> None:
+        if (meter := meters.get(value.name)) is not None:
+            meter.add_free((value.quant.dequantize(tensor) if value.quant else tensor) - floats[meter.name])
+
+    given = [v.quant.quantize(x) if v.quant else x for v, x in zip(twin.int8.inputs, feed, strict=True)]
+    return Interpreter(twin.int8).run(given, tap)
+
+
+def _run(meaning: Callable[..., object], operands: Sequence[Tensor], attrs: Mapping[str, object]) -> tuple[Tensor, ...]:
+    result = meaning(*operands, **attrs)
+    return result if isinstance(result, tuple) else (result,)  # type: ignore[return-value]
+
+
+def _ranked(rows: Iterable[LayerError]) -> list[LayerError]:
+    return sorted(rows, key=lambda row: -row.effect)
+
+
+def _power(x: Tensor) -> float:
+    return float(x.double().square().sum())
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float((a.double() * b.double()).sum())
+
+
+def _decibels(signal: float, error: float) -> float:
+    if not error:
+        return math.inf
+    return 10 * math.log10(signal / error) if signal else -math.inf

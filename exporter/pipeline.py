@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from exporter import bundle
+from exporter.build import model_info
 from exporter.build.postprocess import Decoded
 from exporter.capture import capture
 from exporter.errors import ExportError, UnsupportedError, UsageError, nearest
@@ -25,19 +26,22 @@ from exporter.progress import STAGES, Stages
 from exporter.quantize import quantize
 from exporter.quantize.assign import Plan
 from exporter.quantize.calibrate import observe
-from exporter.quantize.data import Arrays
+from exporter.quantize.data import Arrays, Pictures
 from exporter.quantize.guards import few_pictures, value_warnings
 from exporter.quantize.keep_float import kept_float
 from exporter.quantize.plan import check_plan, read_plan, write_plan
 from exporter.quantize.sample_guards import Watch, batchnorm_warnings
 from exporter.recipe import Recipe, read_labels
 from exporter.report.describe import describe, versions
+from exporter.report.pictures import pictures_note, write_pictures
 from exporter.report.write import write_report
 from exporter.simplify import simplify
 from exporter.verify.comparison import Artifact
-from exporter.verify.metrics.evaluate import evaluate
+from exporter.verify.gallery import Gallery
+from exporter.verify.marks import marks_reader
+from exporter.verify.metrics.evaluate import Runner, evaluate
 from exporter.verify.metrics.labelled import open_labelled
-from exporter.verify.metrics.protocol import LabelledSet, Model
+from exporter.verify.metrics.protocol import Labelled, LabelledSet, Model
 from exporter.verify.metrics.runners import runners
 from exporter.verify.results import Evaluation, Report, Verification
 from exporter.verify.target import TargetFiles
@@ -74,6 +78,7 @@ class Pipeline:
         self.islands = {}
         self.warnings: list[str] = []
         self.labelled: LabelledSet | None = None
+        self.gallery: Gallery | None = None
         self.module: nn.Module | None = None
         self.example: Sequence[Tensor] = ()
 
@@ -181,6 +186,7 @@ class Pipeline:
         held_out = self.inputs.held_out
         with self.stages.stage("verify"), tempfile.TemporaryDirectory() as scratch:
             written = [self._written(name, Path(scratch), twin=self._has_twin(name)) for name in self.targets]
+            self.gallery = self._open_gallery()
             evaluation = self._evaluate(written)
             with self.stages.steps("pictures", len(held_out)):
                 self.verification = verify(
@@ -194,6 +200,7 @@ class Pipeline:
                     evaluation=evaluation,
                     further=FURTHER_SAMPLES,
                     progress=self.stages.advance,
+                    watch=self._watch_held_out,
                 )
             sample = next(held_out.feeds())
             for files in written:
@@ -204,6 +211,10 @@ class Pipeline:
         """Measurements -> report.md, report.html, report.json."""
         with self.stages.stage("report"):
             self.result = describe(self)
+            if self.gallery and self.gallery.shown:
+                drawn = write_pictures(self.gallery, self.recipe.preprocess, self.labels, self.folder)
+                note = pictures_note(self.gallery, self._credits(), random_weights=self.inputs.random_weights)
+                self.result = self.result.model_copy(update={"pictures": drawn, "pictures_note": note})
             write_report(self.result, self.folder)
 
     def _evaluate(self, written: Sequence[TargetFiles]) -> Evaluation | None:
@@ -213,7 +224,44 @@ class Pipeline:
         calibrated = self.inputs.calibration.digests if self.plan and self.given_plan is None else ()
         runs = list(runners(self.inputs.module, written))
         with self.stages.steps("evaluation", len(self.labelled.names)):
-            return evaluate(self.labelled, runs, calibrated_on=calibrated, progress=self.stages.advance)
+            return evaluate(
+                self.labelled,
+                runs,
+                calibrated_on=calibrated,
+                progress=self.stages.advance,
+                watch=self._watch_evaluated,
+            )
+
+    def _open_gallery(self) -> Gallery | None:
+        """For the labelled pictures, or those held out of calibration; None where outputs are not understood."""
+        model, task = self._judged(), ""
+        if self.labelled is not None:
+            names, task, source = self.labelled.names, self.labelled.task, f"From {self.labelled.source}"
+        elif self.inputs.takes_pictures and isinstance(self.inputs.held_out, Pictures):
+            names, source = self.inputs.held_out.names, self.inputs.held_out_note.capitalize()
+            own = self.module is not None or ":" in self.recipe.model
+            task = "" if own else model_info(self.recipe.model).task
+        else:
+            return None
+        read = marks_reader(task, model)
+        return Gallery(read, names, source) if read else None
+
+    def _credits(self) -> dict[str, list[str]]:
+        """Licences of the pictures that the report shows, where they are the project's own."""
+        shown = {picture.name for picture in self.gallery.shown} if self.gallery else set()
+        if self.labelled is not None:
+            return {}
+        held_out = self.inputs.held_out
+        return licences(held_out.select(i for i, name in enumerate(held_out.names) if name in shown))
+
+    def _watch_evaluated(self, item: Labelled, runner: Runner, outputs: Sequence[Tensor]) -> None:
+        if self.gallery and runner.target in ("", self.recipe.targets[0]):
+            self.gallery.add(item.image, item.sample, f"{runner.target} {runner.file}".strip(), outputs)
+
+    def _watch_held_out(self, number: int, sample: Sequence[Tensor], outputs: Mapping[str, Sequence[Tensor]]) -> None:
+        if self.gallery and self.labelled is None:
+            for by, found in outputs.items():
+                self.gallery.add(number, sample, by, found)
 
     def _judged(self) -> Model:
         inputs, outputs = (tuple(v.shape for v in values) for values in (self.graph.inputs, self.graph.outputs))
@@ -281,6 +329,7 @@ class Pipeline:
             "state_sha256": state_sha256(self.inputs.module),
             "licence": self.recipe.licence,
             "versions": versions(),
+            "pictures": self._credits() or None,
             "calibration": calibrated if self.plan is not None and self.given_plan is None else None,
         }
 

@@ -23,6 +23,18 @@ COCO_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 
 MPII_PAIRS = ((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13))
 """Joints that a mirror image swaps, in the order of recipes/labels."""
 
+BONES: dict[int, tuple[tuple[int, int], ...]] = {
+    17: (
+        (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+        (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+    ),
+    16: (
+        (0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9), (8, 12), (12, 11), (11, 10), (8, 13),
+        (13, 14), (14, 15),
+    ),
+}  # fmt: skip
+"""By the number of joints, COCO's 17 and MPII's 16: pairs that a limb joins, for pictures (mmpose `skeleton_info`)."""
+
 
 @dataclass(frozen=True)
 class Region:

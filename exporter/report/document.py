@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from exporter.report import facts, tables
 from exporter.report.parts import Fact, Table
-from exporter.verify.results import Report, Verification
+from exporter.verify.results import Picture, Report, Verification
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class Document:
     verdict: str
     warnings: tuple[str, ...]
     shipped: tuple[Fact, ...]
+    pictures: tuple[Picture, ...]
+    pictures_note: str
     tables: tuple[Table, ...]
     run: tuple[Fact, ...]
 
@@ -46,6 +48,8 @@ def document(report: Report) -> Document:
         verdict=verdict,
         warnings=found.warnings,
         shipped=tuple(fact for each in targets for fact in facts.shipped(each, several, found.integer_macs)),
+        pictures=report.pictures,
+        pictures_note=report.pictures_note,
         tables=tuple(table for table in listed if table),
         run=facts.run(report),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 
 from exporter.report.document import document
 from exporter.report.parts import FAIL, PASS, Bar, Chart
-from exporter.verify.results import Report
+from exporter.verify.results import Panel, Report
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 _WIDTH, _VALUE = 440, 64
@@ -27,11 +28,20 @@ class _Drawn:
     bars: list[tuple[Bar, str, float]]
 
 
-def html(report: Report) -> str:
-    """A complete page, light or dark as the reader's system is; every text of the report is escaped."""
+def html(report: Report, folder: Path | None = None) -> str:
+    """A complete page, light or dark as the reader's system is; every text of the report is escaped.
+
+    Pictures are taken into the page from the bundle's `folder`; without it the page links them.
+    """
+
+    def source(panel: Panel) -> str:
+        if folder is None:
+            return panel.file
+        return "data:image/jpeg;base64," + base64.b64encode((folder / panel.file).read_bytes()).decode("ascii")
+
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(told=document(report), draw=_draw, marks={PASS: "pass", FAIL: "fail"}) + "\n"
+    return template.render(told=document(report), draw=_draw, source=source, marks={PASS: "pass", FAIL: "fail"}) + "\n"
 
 
 def _draw(chart: Chart) -> _Drawn:

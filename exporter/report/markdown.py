@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from urllib.parse import quote
 
 from exporter.report.document import document
 from exporter.report.parts import FAIL, Fact, Table
 from exporter.report.sheet import Part, Verdict
-from exporter.verify.results import Report
+from exporter.verify.results import Picture, Report
 
 _SPECIAL = re.compile(r"([\\`*\[\]<>|~$#]|(?<!\w)_|_(?!\w))")
 
@@ -21,6 +22,8 @@ def markdown(report: Report) -> str:
     blocks.append("\n".join(f"- warning: {_escape(warning)}" for warning in told.warnings))
     if told.shipped:
         blocks += ["### Shipped file", _facts(told.shipped)]
+    if told.pictures:
+        blocks += ["### Pictures", _escape(told.pictures_note), *map(_picture, told.pictures)]
     for table in told.tables:
         blocks += [f"### {_escape(table.title)}", _table(table), _escape(table.note)]
     blocks += ["### Run", _facts(told.run)]
@@ -49,6 +52,17 @@ def _alert(facts: Iterable[Fact]) -> str:
 def _facts(facts: Iterable[Fact]) -> str:
     labelled = ((_escape(fact.label), _escape(fact.text)) for fact in facts)
     return "\n".join(f"- **{label}**: {text}" if label else f"- {text}" for label, text in labelled)
+
+
+def _picture(picture: Picture) -> str:
+    """A table with one row: the files of the bundle side by side."""
+    lines = [
+        [_escape(f"{picture.name}: {panel.by}" if i == 0 else panel.by) for i, panel in enumerate(picture.panels)],
+        [":---"] * len(picture.panels),
+        [f"![{_escape(panel.text)}]({quote(panel.file)})" for panel in picture.panels],
+        [_escape(panel.text) for panel in picture.panels],
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _table(table: Table) -> str:

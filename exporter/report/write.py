@@ -16,7 +16,7 @@ from exporter.verify.results import Report
 def write_report(report: Report, folder: Path) -> None:
     """report.md for people and job summaries, report.html to look at, report.json and junit.xml for machines."""
     (folder / "report.md").write_text(markdown(report), encoding="utf-8")
-    (folder / "report.html").write_text(html(report), encoding="utf-8")
+    (folder / "report.html").write_text(html(report, folder), encoding="utf-8")
     (folder / "report.json").write_text(to_json(report), encoding="utf-8")
     (folder / "junit.xml").write_text(report_junit(report), encoding="utf-8")
 

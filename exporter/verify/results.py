@@ -302,6 +302,23 @@ class CalibrationFacts(_Row):
     names: tuple[str, ...]
 
 
+class Panel(_Row):
+    """A picture with what one of PyTorch and the files found drawn into it."""
+
+    by: str
+    file: str
+    """In the bundle."""
+    text: str
+    """The same in words."""
+
+
+class Picture(_Row):
+    """One picture, side by side."""
+
+    name: str
+    panels: tuple[Panel, ...]
+
+
 class Report(_Row):
     """One run, from recipe to verdict."""
 
@@ -321,6 +338,9 @@ class Report(_Row):
     calibration: CalibrationFacts | None = None
     stages: tuple[StageTime, ...] = ()
     verification: Verification | None = None
+    pictures: tuple[Picture, ...] = ()
+    pictures_note: str = ""
+    """Where they come from, and what is drawn."""
     versions: dict[str, str]
     processor: str
     command: str = ""

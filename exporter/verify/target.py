@@ -11,7 +11,7 @@ from torch import Tensor
 from exporter.ir.graph import Graph
 from exporter.ir.run import Interpreter
 from exporter.ir.tail import tail
-from exporter.verify.codes import codes, output_params
+from exporter.verify.codes import codes, output_params, reals
 from exporter.verify.comparison import Artifact, Comparison
 from exporter.verify.latency import measure_latency
 from exporter.verify.results import Measurements
@@ -42,6 +42,8 @@ class TargetRun:
 
     def __init__(self, files: TargetFiles) -> None:
         self.target, self.samples = files.target, 0
+        self.latest: dict[str, list[Tensor]] = {}
+        """By precision: what each file gave for the last sample, as floats."""
         self._comparisons = [Comparison(artifact) for artifact in files.artifacts]
         self.shipped = self._comparisons[0]
         self._heads = Comparison(files.body) if files.body else None
@@ -63,6 +65,8 @@ class TargetRun:
             results = comparison.run(sample)
             comparison.add(sample, results, reference, integers, ends if comparison is self.shipped else {})
             given = given or results
+            params = output_params(comparison.graph)
+            self.latest[comparison.artifact.precision] = [reals(r, of) for r, of in zip(results, params, strict=True)]
         pairs = zip(given, output_params((self._heads or self.shipped).graph), strict=True)
         return [codes(tensor, params) for tensor, params in pairs if params is not None]
 

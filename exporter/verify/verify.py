@@ -18,6 +18,8 @@ from exporter.verify.gates import judge
 from exporter.verify.results import Evaluation, Measurements, Verification
 from exporter.verify.target import TargetFiles, TargetRun
 
+Watch = Callable[[int, Sequence[Tensor], Mapping[str, Sequence[Tensor]]], None]
+"""Takes the number of a sample from 0, the sample, and outputs as floats by what gave them."""
 DROWNED = 6.0
 """SNR in dB below which an int8 output is called out: the error is half the signal or more."""
 
@@ -34,6 +36,7 @@ def verify(
     evaluation: Evaluation | None = None,
     further: int | None = None,
     progress: Callable[[int], None] = lambda done: None,
+    watch: Watch = lambda number, sample, outputs: None,
 ) -> Verification:
     """Run every file of every target on every sample and compare with eager PyTorch; int8 ones with the integer
     interpreter too, which runs once a sample for all of them.
@@ -41,6 +44,7 @@ def verify(
     `module` is the float model in eval mode; samples are tuples of float32 [1, ...] tensors. A float tail is held
     against the interpreter's from the file's own heads. `warnings` of earlier stages come first in the result's.
     `evaluation` is judged with the rest. Targets behind the first run on the first `further` samples (None: all).
+    `watch` sees every sample with what PyTorch and the files of the first target gave for it.
     """
     runs = [TargetRun(files) for files in targets]
     quantised = targets[0].quantised
@@ -54,6 +58,8 @@ def verify(
         given = {run.target: run.add(sample, reference, heads, seen) for run in now}
         if integers:
             distances.add({**given, "interpreter": integers.outputs(seen)})
+        files = {f"{runs[0].target} {precision}": outputs for precision, outputs in runs[0].latest.items()}
+        watch(done - 1, sample, {"PyTorch": reference, **files})
         progress(done)
     assert sample is not None
     measured = tuple(run.measurements(sample, islands or {}) for run in runs)

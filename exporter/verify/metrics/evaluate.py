@@ -33,16 +33,21 @@ class Runner:
     device: str = ""
 
 
+Watch = Callable[[Labelled, Runner, Tensors], None]
+
+
 def evaluate(
     labelled: LabelledSet,
     runners: Sequence[Runner],
     *,
     calibrated_on: Collection[str] = (),
     progress: Callable[[int], None] = lambda done: None,
+    watch: Watch = lambda item, runner, outputs: None,
 ) -> Evaluation:
     """Every runner on every picture. Drops are against the first runner, on the same pictures.
 
-    `calibrated_on` are the sha256 of the pictures that ranges came from; `progress` gets the number of pictures done.
+    `calibrated_on` are the sha256 of the pictures that ranges came from; `progress` gets the number of pictures done,
+    `watch` every input with every runner's outputs.
     """
     metrics = [labelled.metric() for _ in runners]
     for batch in _batches(labelled):
@@ -50,6 +55,7 @@ def evaluate(
         for runner, metric in zip(runners, metrics, strict=True):
             for item, outputs in zip(batch, runner.run([item.sample for item in batch]), strict=True):
                 metric.add(item.image, outputs, item.truth)
+                watch(item, runner, outputs)
     progress(len(labelled.names))
     images, digests = len(labelled.names), labelled.digests()
     drawn = [np.array([metric.values(weights) for weights in resamples(images)]) for metric in metrics]

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from exporter.recipe import Recipe
-    from exporter.verify.results import Report
+    from exporter.verify.results import Diagnosis, Report
 
-__all__ = ["Export", "ExportError", "build_model", "export", "load_recipe", "load_weights"]
+__all__ = ["Export", "ExportError", "build_model", "diagnose", "export", "load_recipe", "load_weights"]
 
 
 @dataclass(frozen=True)
@@ -58,15 +58,10 @@ def export(
 
     from exporter.errors import UsageError
     from exporter.pipeline import Pipeline
-    from exporter.recipe import Recipe, given, load_recipe, make_recipe, merge
+    from exporter.recipe import given, merge
     from exporter.verify.gates import raise_on_failure
 
     examples = _examples(example_input)
-    if not isinstance(model, (str, Recipe, nn.Module)):
-        raise UsageError(
-            f"cannot export {getattr(model, '__name__', type(model).__name__)}, which is no nn.Module",
-            try_="an nn.Module object with an example input, or the name of a model or recipe",
-        )
     if int8 and fp16:
         raise UsageError("choose one of int8 and fp16")
     options = given(
@@ -77,21 +72,7 @@ def export(
         preprocess=given(size=size),
         calibration=given(source=str(calib) if calib else None),
     )
-    settings = merge(options, changes)
-    if isinstance(model, Recipe):
-        if settings:
-            raise UsageError(
-                f"a Recipe says it all: {', '.join(settings)} would be ignored", try_="load_recipe(name, …)"
-            )
-        recipe = model
-    elif isinstance(model, nn.Module):
-        if not examples:
-            raise UsageError("an nn.Module needs an example input", try_="export(module, torch.zeros(1, 3, 224, 224))")
-        name = type(model).__name__.lower()
-        known = {"model": name, "preprocess": {"size": tuple(examples[0].shape[-2:])}}
-        recipe = make_recipe(merge(known, settings), name)
-    else:
-        recipe = load_recipe(model, **settings)
+    recipe = _recipe(model, examples, merge(options, changes))
     pipeline = Pipeline(recipe, plan=Path(plan) if plan else None, console=console, command="exporter.export(…)")
     pipeline.module, pipeline.example = model if isinstance(model, nn.Module) else None, examples
     folder = pipeline.run(Path(out) if out else None)
@@ -99,6 +80,68 @@ def export(
     if check:
         raise_on_failure(pipeline.verification.gates)
     return Export(folder, pipeline.result)
+
+
+def diagnose(
+    model: str | Recipe | nn.Module,
+    example_input: Tensor | Sequence[Tensor] = (),
+    *,
+    weights: str | None = None,
+    calib: str | Path | None = None,
+    size: tuple[int, int] | None = None,
+    plan: str | Path | None = None,
+    console: Console | None = None,
+    **changes: Any,
+) -> Diagnosis:
+    """Where a model loses accuracy in int8, layer by layer, and what keeping some in float would gain.
+
+    Arguments as for `export`; nothing is written. Raises the errors of `exporter.errors`.
+    """
+    from torch import nn
+
+    from exporter.diagnosis import diagnosed
+    from exporter.recipe import Recipe, given, merge
+
+    examples = _examples(example_input)
+    options = given(
+        precision=None if isinstance(model, Recipe) else "int8",
+        weights=weights,
+        preprocess=given(size=size),
+        calibration=given(source=str(calib) if calib else None),
+    )
+    return diagnosed(
+        _recipe(model, examples, merge(options, changes)),
+        plan=Path(plan) if plan else None,
+        module=model if isinstance(model, nn.Module) else None,
+        example=examples,
+        console=console,
+    )
+
+
+def _recipe(model: str | Recipe | nn.Module, examples: Sequence[Tensor], settings: dict[str, Any]) -> Recipe:
+    from torch import nn
+
+    from exporter.errors import UsageError
+    from exporter.recipe import Recipe, load_recipe, make_recipe, merge
+
+    if not isinstance(model, (str, Recipe, nn.Module)):
+        raise UsageError(
+            f"cannot export {getattr(model, '__name__', type(model).__name__)}, which is no nn.Module",
+            try_="an nn.Module object with an example input, or the name of a model or recipe",
+        )
+    if isinstance(model, Recipe):
+        if settings:
+            raise UsageError(
+                f"a Recipe says it all: {', '.join(settings)} would be ignored", try_="load_recipe(name, …)"
+            )
+        return model
+    if isinstance(model, nn.Module):
+        if not examples:
+            raise UsageError("an nn.Module needs an example input", try_="export(module, torch.zeros(1, 3, 224, 224))")
+        name = type(model).__name__.lower()
+        known = {"model": name, "preprocess": {"size": tuple(examples[0].shape[-2:])}}
+        return make_recipe(merge(known, settings), name)
+    return load_recipe(model, **settings)
 
 
 def _examples(given: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -120,6 +121,61 @@ def export(
         shown.print(f"\n{folder}/", soft_wrap=True, markup=False)
     if stop_after in ("verify", "report"):
         raise_on_failure(pipeline.verification.gates)
+
+
+@app.command(no_args_is_help=True)
+def diagnose(
+    model: options.Diagnosed,
+    weights: options.Weights = None,
+    size: options.Size = None,
+    num_classes: options.NumClasses = None,
+    postprocess: options.Postprocess = None,
+    io: options.Io = None,
+    keep_float: options.KeepFloat = None,
+    calib: options.Calib = None,
+    images: options.Images = None,
+    ranges: options.Ranges = None,
+    plan: options.Plan = None,
+    layers: options.Layers = None,
+    out: options.DiagnosisOut = None,
+    quiet: options.Quiet = False,
+    json: options.Json = False,
+) -> None:
+    """Show where MODEL, or a BUNDLE, loses accuracy in int8: layers ranked, causes, what keeping some float gains."""
+    from exporter.diagnosis import diagnosed, exported
+    from exporter.recipe import given, load_recipe
+    from exporter.report import strict_json
+    from exporter.report.diagnosis import print_diagnosis, write_diagnosis
+    from exporter.report.layers import SHOWN
+
+    changes = given(
+        precision="int8",
+        weights=weights,
+        io=io,
+        num_classes=num_classes,
+        postprocess=postprocess,
+        preprocess=given(size=_size(size)),
+        calibration=given(source=calib, limit=images, method=ranges),
+        quantize=given(keep_float=tuple(keep_float) if keep_float else None),
+    )
+    if len([x for x in (plan, ranges) if x]) == 2:
+        raise UsageError("--plan and --ranges exclude each other", why="a plan holds finished ranges")
+    bundle = exported(Path(model))
+    if bundle and (plan or len(changes) > 1):
+        raise UsageError(f"{model} is a bundle, which says how it was made", try_="no option, or MODEL with options")
+    recipe = bundle.recipe if bundle else load_recipe(model, **changes)
+    shown, state = None if quiet else console(stderr=json), bundle.state_sha256 if bundle else ""
+    with redirect_stdout(sys.stderr) if json else nullcontext():  # a user's model may print
+        found = diagnosed(recipe, plan=bundle.plan if bundle else plan, console=shown, state=state)
+    command = bundle.command if bundle else _as_export(sys.argv[1:])
+    if out:
+        write_diagnosis(found, out, recipe.title, command)
+    if json:
+        sys.stdout.write(strict_json(found.model_dump()))
+    elif shown:
+        print_diagnosis(found, shown, f"{recipe.title} · int8", command, layers or SHOWN)
+        if out:
+            shown.print(f"\n{out}/", soft_wrap=True, markup=False)
 
 
 @app.command(no_args_is_help=True)
@@ -245,6 +301,16 @@ def _precision(chosen: dict[str, bool]) -> str | None:
     if len(names) > 1:
         raise UsageError("--int8, --weights-int8, --fp16 and --fp32 exclude each other")
     return names[0] if names else None
+
+
+def _as_export(arguments: Sequence[str]) -> str:
+    """The export that a `diagnose` with these arguments looks at."""
+    left = [*arguments]
+    for name, count in (("diagnose", 1), ("--json", 1), ("--quiet", 1), ("-q", 1), ("--out", 2), ("--layers", 2)):
+        if name in left:
+            del left[(at := left.index(name)) : at + count]
+    kept = [word for word in left if not word.startswith(("--out=", "--layers="))]
+    return shlex.join(["edge-export", *kept, "--int8"])
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -24,6 +24,14 @@ Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Name of a model or recipe, recipe file (.yaml), or module:function.")
 ]
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that edge-export wrote.")]
+Diagnosed = Annotated[
+    str,
+    typer.Argument(metavar="MODEL|BUNDLE", help="As for export, or a folder that edge-export --int8 wrote."),
+]
+Layers = Annotated[int | None, _option(_OUTPUT, "N", "Show the N layers of most effect (default: 10).", min=1)]
+DiagnosisOut = Annotated[
+    Path | None, _option(_OUTPUT, "FOLDER", "Write diagnosis.html, .svg and .json there.", "--out")
+]
 Old = Annotated[Path, typer.Argument(metavar="OLD", help="A bundle, or what verify --json printed of one.")]
 New = Annotated[Path, typer.Argument(metavar="NEW", help="Another of the same model.")]
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A .tflite, .onnx or .mlpackage, anyone's, or a bundle.")]

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
@@ -25,12 +26,13 @@ from exporter.lower.facts import Facts
 from exporter.progress import STAGES, Stages
 from exporter.quantize import quantize
 from exporter.quantize.assign import Plan
-from exporter.quantize.calibrate import observe
+from exporter.quantize.calibrate import Ranges, observe
 from exporter.quantize.data import Arrays, Pictures
 from exporter.quantize.guards import few_pictures, value_warnings
 from exporter.quantize.keep_float import kept_float
 from exporter.quantize.plan import check_plan, read_plan, write_plan
 from exporter.quantize.sample_guards import Watch, batchnorm_warnings
+from exporter.quantize.sensitivity import steps
 from exporter.recipe import Recipe, read_labels
 from exporter.report.describe import describe, versions
 from exporter.report.pictures import pictures_note, write_pictures
@@ -38,14 +40,15 @@ from exporter.report.write import write_report
 from exporter.simplify import simplify
 from exporter.verify.comparison import Artifact
 from exporter.verify.gallery import Gallery
+from exporter.verify.localize import PROBES, SAMPLES, diagnose, wanted
 from exporter.verify.marks import marks_reader
 from exporter.verify.metrics.evaluate import Runner, evaluate
 from exporter.verify.metrics.labelled import open_labelled
 from exporter.verify.metrics.protocol import Labelled, LabelledSet, Model
 from exporter.verify.metrics.runners import runners
-from exporter.verify.results import Evaluation, Report, Verification
+from exporter.verify.results import Diagnosis, Evaluation, Report, Verification
 from exporter.verify.target import TargetFiles
-from exporter.verify.verify import verify
+from exporter.verify.verify import DROWNED, verify
 
 FURTHER_SAMPLES = 1
 """Held-out samples on which the second target and those behind it run, without float twins: they hold the first one's
@@ -62,6 +65,8 @@ class Pipeline:
     lowered: Graph
     plan: Plan | None = None
     islands: dict[str, str]
+    ranges: Ranges | None = None
+    """What calibration observed; none where a plan was given."""
     verification: Verification
     result: Report
 
@@ -158,15 +163,8 @@ class Pipeline:
                 self.warnings += few_pictures(self.graph, extremes)
             else:
                 check_plan(self.given_plan, self.graph)
-            self.lowered = self.graph.clone()
-            self.plan, self.islands = quantize(
-                self.lowered,
-                ranges,
-                self.given_plan,
-                self.recipe.io,
-                reduce_range=self.recipe.onnx_reduce_range,
-                keep_float=self.recipe.quantize.keep_float,
-            )
+            self.ranges = ranges
+            self.lowered, self.plan, self.islands = self._quantized(self.recipe.quantize.keep_float)
             self.warnings += value_warnings(self.lowered, ranges or {})
 
     def lower(self) -> None:
@@ -202,6 +200,8 @@ class Pipeline:
                     progress=self.stages.advance,
                     watch=self._watch_held_out,
                 )
+            if self.plan is not None and wanted(self.verification, DROWNED):
+                self.verification = self.verification.model_copy(update={"diagnosis": self.diagnose()})
             sample = next(held_out.feeds())
             for files in written:
                 place = self.folder / "golden" / files.target
@@ -216,6 +216,26 @@ class Pipeline:
                 note = pictures_note(self.gallery, self._credits(), random_weights=self.inputs.random_weights)
                 self.result = self.result.model_copy(update={"pictures": drawn, "pictures_note": note})
             write_report(self.result, self.folder)
+
+    def diagnose(self) -> Diagnosis:
+        """Where int8 loses accuracy, after quantize; on the first held-out samples."""
+        feeds = list(islice(self.inputs.held_out.feeds(), SAMPLES))
+        with self.stages.steps("layers", steps(len(feeds), PROBES)):
+            return diagnose(
+                self.graph,
+                self.lowered,
+                feeds,
+                lambda globs: self._quantized(globs)[0],
+                keep_float=self.recipe.quantize.keep_float,
+                progress=self.stages.advance,
+            )
+
+    def _quantized(self, keep_float: Sequence[str]) -> tuple[Graph, Plan, dict[str, str]]:
+        """The int8 graph, its plan and its float islands."""
+        graph, recipe = self.graph.clone(), self.recipe
+        reduced = recipe.onnx_reduce_range
+        planned = quantize(graph, self.ranges, self.given_plan, recipe.io, reduce_range=reduced, keep_float=keep_float)
+        return graph, *planned
 
     def _evaluate(self, written: Sequence[TargetFiles]) -> Evaluation | None:
         """PyTorch and every file on the labelled set."""

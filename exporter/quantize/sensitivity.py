@@ -89,7 +89,7 @@ class Localization:
         """
         left = total = 0.0
         for layer in self.layers:
-            kept_here = layer.value in kept
+            kept_here = layer.value in kept or layer.op == "quantize"  # it goes with its readers
             joined = kept_here and layer.value not in self.coded and all(reader in kept for reader in layer.readers)
             total += layer.effect
             left += (not kept_here) * layer.weights_effect + (not joined) * (layer.effect - layer.weights_effect)
@@ -130,7 +130,7 @@ def localize(
     """
     twin = Twin(float_graph, int8_graph, keep_float)
     meters = {layer.value.name: _Meter(twin, layer) for layer in twin.layers}
-    outputs, plain, done = _Outputs(twin), Interpreter(without_tail(float_graph)), 0
+    outputs, plain, done = _Outputs(twin.int8), Interpreter(without_tail(float_graph)), 0
     for feed in feeds:
         outputs.add_reference(plain.run(feed))
         progress(done := done + 1)
@@ -160,6 +160,17 @@ def localize(
     coded = frozenset(twin.name(v) for v in twin.int8.outputs if v.quant is not None)
     names = int8_graph.output_names if not int8_graph.tail() else twin.int8.output_names
     return Localization(tuple(_ranked(rows.values())), tuple(rows), outputs.snr(names), coded)
+
+
+def measured_snr(float_graph: Graph, int8_graph: Graph, feeds: Feeds) -> float:
+    """dB of the outputs, as `Localization.output_snr`."""
+    floats, int8 = without_tail(float_graph), without_tail(int8_graph)
+    outputs, run, run_int8 = _Outputs(int8), Interpreter(floats), Interpreter(int8)
+    for feed in feeds:
+        expected = run.run(feed)
+        outputs.add_reference(expected)
+        outputs.add_result(expected, run_int8.run(_codes(int8, feed)))
+    return _decibels(1.0, outputs.error)
 
 
 def steps(feeds: int, probes: int = 16) -> int:
@@ -224,10 +235,10 @@ class _FloatRun:
 class _Outputs:
     """Power of the outputs and of their errors, over the samples."""
 
-    def __init__(self, twin: Twin) -> None:
-        self._graph = twin.int8
-        self._power = [0.0] * len(twin.int8.outputs)
-        self._error = [0.0] * len(twin.int8.outputs)
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._power = [0.0] * len(graph.outputs)
+        self._error = [0.0] * len(graph.outputs)
 
     def add_reference(self, outputs: Sequence[Tensor]) -> None:
         """Float outputs of one sample."""
@@ -250,8 +261,12 @@ class _Outputs:
 
     def share(self, power: float) -> float:
         """Of the error that the int8 graph's outputs have, in these units."""
-        total = sum(scale**2 * error for error, scale in zip(self._error, self.scales, strict=True))
-        return power / total if total else 0.0
+        return power / self.error if self.error else 0.0
+
+    @property
+    def error(self) -> float:
+        """Power of the int8 graph's error, in these units."""
+        return sum(scale**2 * error for error, scale in zip(self._error, self.scales, strict=True))
 
     def snr(self, names: Sequence[str]) -> dict[str, float]:
         """dB of each."""
@@ -328,8 +343,11 @@ def _run_int8(
         if (meter := meters.get(value.name)) is not None:
             meter.add_free((value.quant.dequantize(tensor) if value.quant else tensor) - floats[meter.name])
 
-    given = [v.quant.quantize(x) if v.quant else x for v, x in zip(twin.int8.inputs, feed, strict=True)]
-    return Interpreter(twin.int8).run(given, tap)
+    return Interpreter(twin.int8).run(_codes(twin.int8, feed), tap)
+
+
+def _codes(graph: Graph, feed: Sequence[Tensor]) -> list[Tensor]:
+    return [v.quant.quantize(x) if v.quant else x for v, x in zip(graph.inputs, feed, strict=True)]
 
 
 def _run(meaning: Callable[..., object], operands: Sequence[Tensor], attrs: Mapping[str, object]) -> tuple[Tensor, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from exporter.report import facts, tables
+from exporter.report.layers import layers_table
 from exporter.report.parts import Fact, Table
 from exporter.verify.results import Picture, Report, Verification
 
@@ -15,14 +16,14 @@ class Document:
 
     title: str
     head: tuple[Fact, ...]
-    passed: bool | None
-    verdict: str
-    warnings: tuple[str, ...]
-    shipped: tuple[Fact, ...]
-    pictures: tuple[Picture, ...]
-    pictures_note: str
-    tables: tuple[Table, ...]
-    run: tuple[Fact, ...]
+    passed: bool | None = None
+    verdict: str = ""
+    warnings: tuple[str, ...] = ()
+    shipped: tuple[Fact, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+    pictures_note: str = ""
+    tables: tuple[Table, ...] = ()
+    run: tuple[Fact, ...] = ()
 
 
 def document(report: Report) -> Document:
@@ -32,6 +33,7 @@ def document(report: Report) -> Document:
     targets, several = found.targets, len(found.targets) > 1
     listed = (
         tables.evaluation(found.evaluation, report.random_weights),
+        layers_table(found.diagnosis, command=report.command) if found.diagnosis else None,
         *(table(each, several) for each in targets for table in (tables.parity, tables.detections, tables.float_ops)),
         tables.agreement(found),
         tables.distances(found),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
-from exporter.report.document import document
-from exporter.report.parts import FAIL, PASS, Bar, Chart
+from exporter.report.document import Document, document
+from exporter.report.parts import FAIL, PASS, Bar, Chart, Fact, Table
 from exporter.verify.results import Panel, Report
 
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
@@ -39,9 +40,18 @@ def html(report: Report, folder: Path | None = None) -> str:
             return panel.file
         return "data:image/jpeg;base64," + base64.b64encode((folder / panel.file).read_bytes()).decode("ascii")
 
+    return _render(document(report), source)
+
+
+def sheet_html(title: str, facts: Sequence[Fact], tables: Sequence[Table]) -> str:
+    """A page of facts and tables in the look of a report."""
+    return _render(Document(title=title, head=tuple(facts), tables=tuple(tables)), lambda panel: panel.file)
+
+
+def _render(told: Document, source: Callable[[Panel], str]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(told=document(report), draw=_draw, source=source, marks={PASS: "pass", FAIL: "fail"}) + "\n"
+    return template.render(told=told, draw=_draw, source=source, marks={PASS: "pass", FAIL: "fail"}) + "\n"
 
 
 def _draw(chart: Chart) -> _Drawn:

@@ -54,3 +54,5 @@ class Table:
     charts: tuple[Chart, ...] = ()
     detail: bool = False
     brief: int = 16
+    svg: str = ""
+    """A picture, ready to stand in a page."""

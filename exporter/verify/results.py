@@ -266,6 +266,53 @@ class Evaluation(_Row):
         return self.scores[0].metric
 
 
+class LayerRow(_Row):
+    """One layer of an int8 model: the error it adds, what reached it, what it does to the outputs.
+
+    SNRs are in dB against the float model, None where there is no error. `effect` is the share of the outputs' error,
+    every output counting alike; `measured`, or estimated from random projections.
+    """
+
+    index: int
+    """Place in execution order."""
+    value: str
+    op: str
+    module: str
+    line: str
+    own_snr: float | None
+    inherited_snr: float | None
+    effect: float
+    measured: bool
+    cause: str
+
+    @property
+    def place(self) -> str:
+        """Module path, or the value where that is empty."""
+        return self.module or self.value
+
+
+class Advice(_Row):
+    """Globs to keep in float, the SNR of the outputs foretold and measured (dB), and the integer share by MACs."""
+
+    keep_float: tuple[str, ...]
+    expected_snr: float | None
+    measured_snr: float | None
+    integer_macs: float | None
+
+
+class Diagnosis(_Row):
+    """Where an int8 model loses accuracy, of most effect first; dB against the float model on `samples` samples."""
+
+    samples: int
+    output_snr: float | None
+    """All outputs, each normalised by its own power."""
+    outputs: dict[str, float | None]
+    accounted: float | None
+    """dB between the sum of the effects and the error that the outputs have."""
+    layers: tuple[LayerRow, ...]
+    advice: Advice | None = None
+
+
 class Verification(_Row):
     """Everything that was measured on the files of one run."""
 
@@ -282,6 +329,8 @@ class Verification(_Row):
     """Share of the multiply-accumulates that work on integers, of an int8 graph."""
     evaluation: Evaluation | None = None
     """On a labelled set, where one was given."""
+    diagnosis: Diagnosis | None = None
+    """Of an int8 model that failed a gate on its accuracy, or whose outputs drown."""
     gates: tuple[Gate, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -22,11 +22,11 @@ _LABEL, _CHARACTER = 20, 8.0
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Bars start at `left`; each has its label as it fits and its length."""
+    """Bars start at `left`; each has its label as it fits, its length, and how far its thin line goes."""
 
     width: int
     left: float
-    bars: list[tuple[Bar, str, float]]
+    bars: list[tuple[Bar, str, float, float]]
 
 
 def html(report: Report, folder: Path | None = None) -> str:
@@ -59,9 +59,10 @@ def _draw(chart: Chart) -> _Drawn:
     labels = [_shortened(bar.label) for bar in chart.bars]
     left = round(max(map(len, labels), default=0) * _CHARACTER) + 8
     values = [bar.value if 0 < bar.value < float("inf") else 0.0 for bar in chart.bars]
-    unit = (_WIDTH - _VALUE - left) / (max(values, default=0.0) or 1.0)
-    lengths = [round(value * unit, 1) for value in values]
-    return _Drawn(_WIDTH, left, list(zip(chart.bars, labels, lengths, strict=True)))
+    reaches = [max(value, bar.reach) for bar, value in zip(chart.bars, values, strict=True)]
+    unit = (_WIDTH - _VALUE - left) / (max(reaches, default=0.0) or 1.0)
+    lengths, ends = ([round(value * unit, 1) for value in each] for each in (values, reaches))
+    return _Drawn(_WIDTH, left, list(zip(chart.bars, labels, lengths, ends, strict=True)))
 
 
 def _shortened(label: str) -> str:

@@ -28,11 +28,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Bar:
-    """`value` sets the length; `text` is written beside it."""
+    """`value` sets the length; `text` is written beside it. A thin line goes on to `reach`, where that is further."""
 
     label: str
     value: float
     text: str
+    reach: float = 0.0
 
 
 @dataclass(frozen=True)

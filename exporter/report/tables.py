@@ -239,7 +239,13 @@ def files(targets: Sequence[Measurements]) -> Table | None:
         for found in targets
         for file in found.files
     ]
-    return _table("Size", columns, rows)
+    bars = tuple(
+        Bar(_titled(file.precision, found, several), file.size_bytes, f"{figures.megabytes(file.size_bytes)} MB")
+        for found in targets
+        for file in found.files
+    )
+    charts = (Chart("Size of each file", bars),) if len(bars) > 1 else ()
+    return _table("Size", columns, rows, charts=charts)
 
 
 def latency(targets: Sequence[Measurements]) -> list[Table]:
@@ -256,7 +262,7 @@ def latency(targets: Sequence[Measurements]) -> list[Table]:
     places = dict.fromkeys(_place(row) for found in targets for row in found.latency.values())
     tables = []
     for device, threads in places:
-        rows = []
+        rows, bars = [], []
         for found in targets:
             group = {name: row for name, row in found.latency.items() if _place(row) == (device, threads)}
             base = group["float32"].median_ms if "float32" in group else 0.0
@@ -271,10 +277,18 @@ def latency(targets: Sequence[Measurements]) -> list[Table]:
                 )
                 for name, row in group.items()
             ]
+            bars += [_time_bar(_titled(name, found, several), row) for name, row in group.items()]
         where = "Measured on x86, not on a mobile processor:" if _is_x86(device) else "Measured on"
         note = f"{where} {device}, {plural(threads, 'thread')}"
-        tables.append(Table("Latency", columns, tuple(rows), note=note))
+        runtimes = dict.fromkeys(found.runtime for found in targets if found.latency and found.runtime)
+        told = f"Milliseconds an inference, median and 90th percentile. {note}, in {', '.join(runtimes)}"
+        chart = Chart(told, tuple(bars))
+        tables.append(Table("Latency", columns, tuple(rows), note=note, charts=(chart,)))
     return tables
+
+
+def _time_bar(label: str, row: Latency) -> Bar:
+    return Bar(label, row.median_ms, figures.milliseconds(row.median_ms), row.p90_ms or 0.0)
 
 
 def gates(gates: Sequence[Gate]) -> Table | None:

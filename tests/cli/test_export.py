@@ -38,7 +38,7 @@ def test_efficientdet_from_the_real_shell(tmp_path):
     head = out[out.index("efficientdet_d0 · int8 · tflite") :].splitlines()
     assert head[1].startswith("weights      RANDOM (seed 0)")
     bundle = tmp_path / "out" / "efficientdet_d0-int8"
-    assert names(bundle) == BUNDLE - {"net.make.tflite"} | {"efficientdet_d0.tflite", "labels.txt"}
+    assert names(bundle) == BUNDLE - {"net.make.tflite"} | {"efficientdet_d0.tflite", "labels.txt", "pictures"}
     assert "RANDOM" in "".join((bundle / "report.md").read_text().splitlines()[:8])
     assert json.loads((bundle / "report.json").read_text())["passed"] is True
     found = inspect_file(bundle)

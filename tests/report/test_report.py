@@ -244,14 +244,40 @@ def test_html_escapes_and_fetches_nothing() -> None:
 def test_html_draws_outputs_stages_and_ops() -> None:
     page = Page(html(efficientdet()))
     labels = [value for name, value in page.attributes if name == "aria-label"]
+    x86 = f"Measured on x86, not on a mobile processor: {DEVICE}, 1 thread"
     assert labels == [
         "Float file against PyTorch, SNR in dB",
         "int8 file against PyTorch, SNR in dB",
+        "Size of each file",
+        f"Milliseconds an inference, median and 90th percentile. {x86}, in ai-edge-litert 2.3.0 (xnnpack)",
         "Wall time of each stage",
         "Share of the time of one inference",
     ]
     bars = [value for name, value in page.attributes if (name, value) == ("class", "bar")]
-    assert len(bars) == 10 + 10 + 6 + 3
+    assert len(bars) == 10 + 10 + 2 + 2 + 6 + 3
+
+
+def test_the_chart_of_latency_ends_in_the_90th_percentile() -> None:
+    report = efficientdet()
+    assert report.verification is not None
+    times = report.verification.targets[0].latency
+    (table,) = (table for table in document(report).tables if table.title == "Latency")
+    (chart,) = table.charts
+    assert [(bar.label, bar.value, bar.reach) for bar in chart.bars] == [
+        (name, row.median_ms, row.p90_ms) for name, row in times.items()
+    ]
+    paths = [value for _, value in Page(html(report)).attributes if value and value.endswith("m0 -4v8")]
+    ends = [float(path.partition("H")[2].partition("m")[0]) for path in paths]
+    tails = [row.p90_ms for row in times.values() if row.p90_ms and row.p90_ms > row.median_ms]
+    left = max(map(len, times)) * 8 + 8
+    assert ends == pytest.approx([left + (440 - 64 - left) * tail / max(tails) for tail in tails], abs=0.1)
+
+
+def test_charts_are_told_in_words() -> None:
+    text = html(efficientdet())
+    assert text.count("<desc>") == text.count("<svg ")
+    for chart in (chart for table in document(efficientdet()).tables for chart in table.charts):
+        assert "; ".join(f"{bar.label}: {bar.text}" for bar in chart.bars) in text
 
 
 def test_markdown_escapes_what_would_be_markup() -> None:

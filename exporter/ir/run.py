@@ -6,7 +6,7 @@ XNNPACK kernels (`exporter.ir.integer`), including the delegate's fusion of sigm
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -31,11 +31,14 @@ class Interpreter:
         self._silu = {node for node in graph.nodes if is_fused_silu(node)}
 
     @torch.no_grad()
-    def run(self, inputs: Sequence[Tensor], tap: Tap | None = None) -> list[Tensor]:
+    def run(
+        self, inputs: Sequence[Tensor], tap: Tap | None = None, forced: Mapping[str, Tensor] | None = None
+    ) -> list[Tensor]:
         """Outputs in the graph's order. `inputs` are float32, or codes where an input is quantised.
 
         `tap(value, tensor)` sees the inputs and every node output as it is made (codes where quantised) and may
-        not change it. Tensors are channels-last in memory; their shape is NCHW.
+        not change it. Readers of a value in `forced`, by name, get that tensor; `tap` sees what was computed.
+        Tensors are channels-last in memory; their shape is NCHW.
         """
         env: dict[int, Tensor] = {}
         for value, tensor in zip(self.graph.inputs, inputs, strict=True):
@@ -47,7 +50,7 @@ class Interpreter:
         for node in self.graph.nodes:
             results = self.step(node, [self._read(v, env) for v in node.inputs])
             for value, result in zip(node.outputs, results, strict=True):
-                env[id(value)] = result
+                env[id(value)] = forced.get(value.name, result) if forced else result
                 if tap:
                     tap(value, result)
             for value in set(node.inputs):

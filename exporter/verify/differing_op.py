@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,9 @@ def differing_ops(path: Path, device: Device, feed: Mapping[str, np.ndarray]) ->
     return tuple(told[:MOST])
 
 
-def expose(path: Path, place: Path) -> dict[str, str]:
-    """A copy whose outputs are the int8 results of all operators, each named by its tensor's index, without signatures.
+def expose(path: Path, place: Path, only: Collection[str] | None = None) -> dict[str, str]:
+    """A copy whose outputs are the int8 results of all operators, or of those with tensors named `only`; each is named
+    by its tensor's index, and there are no signatures.
 
     Returns the name of each input of the signature in the copy.
     """
@@ -56,10 +57,11 @@ def expose(path: Path, place: Path) -> dict[str, str]:
     model: Any = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
     graph = model.subgraphs[0]
     inputs = {info.name: index for info, index in _inputs(path)}
+    wanted = {i for i, t in enumerate(graph.tensors) if only is None or t.name.decode() in only}
     for index, tensor in enumerate(graph.tensors):
         tensor.name = f"{index}"
     results = [index for op in graph.operators for index in op.outputs]
-    graph.outputs = [index for index in results if graph.tensors[index].type == schema.TensorType.INT8]
+    graph.outputs = [i for i in results if i in wanted and graph.tensors[i].type == schema.TensorType.INT8]
     model.signatureDefs = []
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")

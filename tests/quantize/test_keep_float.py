@@ -171,3 +171,34 @@ def test_every_format_writes_the_islands_and_its_gates_hold(globs, tmp_path):
     told = (tmp_path / "out" / "report.md").read_text()
     assert f"kept float: {globs[0]}" in told.replace("\\", "")
     assert "of the MACs" in told
+
+
+class Deep(Net):
+    """Behind its first convolution float kernels that round apart would flip codes all the way to the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Block() for _ in range(6)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.blocks(self.stem(image).relu())
+
+
+def test_behind_an_island_every_code_is_the_interpreters(tmp_path):
+    recipe = make_recipe(
+        {
+            "model": "deep",
+            "precision": "int8",
+            "preprocess": {"size": (64, 64)},
+            "calibration": {"limit": 8},
+            "quantize": {"keep_float": ["blocks.0*", "blocks.3.second"]},
+        },
+        "deep",
+    )
+    pipeline = Pipeline(recipe)
+    pipeline.module, pipeline.example = Deep().eval(), (torch.zeros(1, 3, 64, 64),)
+    pipeline.run(tmp_path / "out")
+    rows = {row.output: row for row in pipeline.verification.targets[0].integer_parity}
+    assert (rows["output"].equal, rows["output"].max_lsb) == (1.0, 0)
+    assert rows["float islands x2"].equal > 0.999
+    assert rows["float islands x2"].max_lsb <= 1

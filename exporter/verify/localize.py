@@ -12,7 +12,8 @@ from torch import Tensor
 from exporter.ir.graph import Graph
 from exporter.ir.macs import integer_macs
 from exporter.quantize.keep_float import kept_float
-from exporter.quantize.sensitivity import LayerError, Localization, localize, measured_snr
+from exporter.quantize.localization import LayerError, Localization
+from exporter.quantize.sensitivity import localize, measured_snr
 from exporter.verify.results import Advice, Diagnosis, LayerRow, Verification
 
 SAMPLES = 2

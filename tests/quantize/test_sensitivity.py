@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -17,7 +18,8 @@ from exporter.ir.quant import fp16_grid
 from exporter.quantize import quantize
 from exporter.quantize.assign import Plan
 from exporter.quantize.calibrate import calibrate
-from exporter.quantize.sensitivity import Localization, localize, steps
+from exporter.quantize.localization import Localization
+from exporter.quantize.sensitivity import localize, steps
 
 FEEDS = [(image(1, 3, 24, 24, seed=seed),) for seed in range(4)]
 
@@ -167,18 +169,52 @@ def test_they_do_with_a_fault_too(factor):
     assert abs(located(graph, with_scale(plan, value, factor)).accounted) < 3
 
 
+LARGE = [(image(1, 3, 64, 64, seed=seed),) for seed in range(4)]
+
+
+@cache
+def whole(name: str) -> tuple[Graph, Plan]:
+    """A network of ours at 64 x 64: its float graph and its plan."""
+    torch.manual_seed(0)
+    module = build_model(name, 64).train()
+    with torch.no_grad():
+        module(torch.cat([x for (x,) in LARGE]))
+    return planned(module.eval(), "mse", LARGE)
+
+
+def located_whole(name: str, plan: Plan) -> Localization:
+    int8 = whole(name)[0].clone()
+    quantize(int8, None, plan)
+    return localize(whole(name)[0], int8, LARGE[:2], probes=8)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["fasternet_t0", "cspresnet50"])
 def test_own_errors_of_a_whole_network_account_for_its_error(name):
-    torch.manual_seed(0)
-    feeds = [(image(1, 3, 64, 64, seed=seed),) for seed in range(4)]
-    module = build_model(name, 64).train()
-    with torch.no_grad():
-        module(torch.cat([x for (x,) in feeds]))
-    graph, plan = planned(module.eval(), "mse", feeds)
-    int8 = graph.clone()
-    quantize(int8, None, plan)
-    assert abs(localize(graph, int8, feeds[:2]).accounted) < 3
+    assert abs(located_whole(name, whole(name)[1]).accounted) < 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layer", "of", "factor"),
+    [
+        ("stages.0.blocks.0.mlp.0", "activation", 0.25),
+        ("stages.1.reduction", "activation", 0.25),
+        ("stages.1.reduction", "weight", 4.0),
+        ("stages.3.reduction", "activation", 4.0),
+        ("stages.4.blocks.3.mlp.3", "activation", 0.25),
+        ("stages.4.blocks.5.mlp.0", "weight", 4.0),
+        ("avgpool_pre_head.1", "activation", 4.0),
+    ],
+)
+def test_a_fault_in_a_whole_network_is_ranked_first(layer, of, factor):
+    """Codes four times as coarse in a layer of little effect are no damage, and are not ranked as such."""
+    graph, plan = whole("fasternet_t0")
+    (node,) = (n for n in graph.nodes if n.source.module == layer and n.op.name == "conv2d")
+    value = node.output if of == "activation" else node.inputs[1]
+    found = located_whole("fasternet_t0", with_scale(plan, value.name, factor))
+    assert found.layers[0].source.module == layer
+    assert abs(found.accounted) < 3
 
 
 def test_estimates_are_near_measurements():

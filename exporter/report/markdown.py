@@ -59,7 +59,7 @@ def _picture(picture: Picture) -> str:
     lines = [
         [_escape(f"{picture.name}: {panel.by}" if i == 0 else panel.by) for i, panel in enumerate(picture.panels)],
         [":---"] * len(picture.panels),
-        [f"![{_escape(panel.text)}]({quote(panel.file)})" for panel in picture.panels],
+        [f"![{_escape(f'{picture.name}, {panel.by}')}]({quote(panel.file)})" for panel in picture.panels],
         [_escape(panel.text) for panel in picture.panels],
     ]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

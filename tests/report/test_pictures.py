@@ -83,6 +83,7 @@ def test_areas_tint_the_picture():
         (ONE, "dog 0.87"),
         (Boxes(()), "no box with a score of 0.3 or more"),
         (Boxes((Box((0, 0, 1, 1), 7, 0.5),)), "class 7 0.50"),
+        (Boxes(ONE.found * 6), "dog 0.87, dog 0.87, dog 0.87, dog 0.87 and 2 more"),
         (Joints((Joint((0, 0), 1, 0.5),), 17), "1 of 17 joints found"),
         (Classes((Class(0, 0.875), Class(2, 0.1))), "cat 87.5%, bird 10.0%"),
         (Areas(np.array([[0, 0, 0, 2]])), "cat 75%, bird 25%"),

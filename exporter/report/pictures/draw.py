@@ -14,6 +14,8 @@ from exporter.verify.marks import LEAST_SCORE, Areas, Boxes, Classes, Joints, Ma
 
 FINE = 2
 """Marks are drawn so many times as large as they are shown, which smooths their edges."""
+MOST_TOLD = 4
+"""Boxes that words name."""
 _DARK, _LIGHT = (22, 26, 31), (255, 255, 255)
 _ROW, _TEXT = 22, 13
 """Height of a line of classes, and of letters; in pixels as shown."""
@@ -42,8 +44,9 @@ def draw(picture: Image.Image, marks: Marks, labels: Sequence[str]) -> Image.Ima
 def in_words(marks: Marks, labels: Sequence[str]) -> str:
     """What was found, for those who cannot see it."""
     if isinstance(marks, Boxes):
-        listed = ", ".join(f"{_label(box.number, labels)} {box.score:.2f}" for box in marks.found)
-        return listed or f"no box with a score of {LEAST_SCORE:g} or more"
+        told = [f"{_label(box.number, labels)} {box.score:.2f}" for box in marks.found]
+        more = f" and {len(told) - MOST_TOLD} more" if len(told) > MOST_TOLD else ""
+        return ", ".join(told[:MOST_TOLD]) + more or f"no box with a score of {LEAST_SCORE:g} or more"
     if isinstance(marks, Joints):
         return f"{len(marks.found)} of {marks.count} joints found"
     if isinstance(marks, Classes):
@@ -54,19 +57,21 @@ def in_words(marks: Marks, labels: Sequence[str]) -> str:
 
 
 def _draw_boxes(pen: ImageDraw.ImageDraw, size: tuple[int, int], marks: Boxes, labels: Sequence[str]) -> None:
-    """Best last, on top of the others."""
-    width, height = size
+    """Best last, on top of the others; labels on top of all boxes."""
     if not marks.found:
         _tag(pen, (4 * FINE, 4 * FINE), f"nothing above {LEAST_SCORE:g}", _DARK, size)
+    rows = []
     for box in reversed(marks.found):
-        x0, y0, x1, y1 = (part * side for part, side in zip(box.corners, (width, height) * 2, strict=True))
-        if x1 < x0 or y1 < y0:
-            continue
-        colour = _colour(box.number)
+        x0, y0, x1, y1 = (part * side for part, side in zip(box.corners, size * 2, strict=True))
+        if x0 <= x1 and y0 <= y1:
+            rows.append((box, (x0, y0, x1, y1)))
+    for box, (x0, y0, x1, y1) in rows:
         pen.rectangle((x0 - FINE, y0 - FINE, x1 + FINE, y1 + FINE), outline=_DARK, width=5 * FINE)
-        pen.rectangle((x0, y0, x1, y1), outline=colour, width=3 * FINE)
-        above = (x0, y0 - (_TEXT + 5) * FINE)
-        _tag(pen, above if above[1] >= 0 else (x0, y0), f"{_label(box.number, labels)} {box.score:.2f}", colour, size)
+        pen.rectangle((x0, y0, x1, y1), outline=_colour(box.number), width=3 * FINE)
+    for box, (x0, y0, _, _) in rows:
+        above = y0 - (_TEXT + 5) * FINE
+        corner = x0, above if above >= 0 else y0
+        _tag(pen, corner, f"{_label(box.number, labels)} {box.score:.2f}", _colour(box.number), size)
 
 
 def _draw_joints(pen: ImageDraw.ImageDraw, size: tuple[int, int], marks: Joints) -> None:

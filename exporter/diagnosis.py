@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from torch import Tensor, nn
 
+from exporter.build import list_models
 from exporter.bundle import MANIFEST, read_manifest
 from exporter.errors import DataError, UsageError
 from exporter.inputs import evaluating, state_sha256
@@ -36,6 +37,12 @@ def exported(folder: Path) -> Exported | None:
     stated = manifest.get("recipe")
     if not isinstance(stated, dict) or stated.get("precision") != "int8":
         raise UsageError(f"{folder} is not an int8 bundle", try_="export with --int8, or diagnose MODEL")
+    model = str(stated.get("model"))
+    if ":" not in model and model not in {info.name for info in list_models()}:
+        raise UsageError(
+            f"{folder} was exported from Python: {model} cannot be built again by its name",
+            try_="exporter.diagnose(module, example_input), with the options of the export",
+        )
     if stated.get("labels"):
         stated = {**stated, "labels": str(folder / str(stated["labels"]))}
     report = folder / "report.json"

@@ -74,7 +74,7 @@ def localize(
         weights = rows[name].weights_effect / rows[name].effect * share
         rows[name] = replace(rows[name], effect=share, weights_effect=weights, measured=True)
     coded = frozenset(twin.name(v) for v in twin.int8.outputs if v.quant is not None)
-    names = int8_graph.output_names if not int8_graph.tail() else twin.int8.output_names
+    names = [v.name for v in twin.int8.outputs] if int8_graph.tail() else int8_graph.output_names
     return Localization(tuple(_ranked(rows.values())), tuple(rows), outputs.snr(names), coded)
 
 

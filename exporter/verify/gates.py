@@ -162,5 +162,5 @@ def raise_on_failure(gates: Sequence[Gate], said: str = "", causes: Sequence[str
     raise kind(
         f"{len(failed)} of {len(gates)} gates failed{said}",
         where=[*(f"{gate.label}  {gate.value}, must be {gate.limit}" for gate in failed), *causes],
-        try_="the report names the outputs; loosen a gate only in the recipe",
+        try_="the report names the outputs, and the layers where int8 loses them; loosen a gate only in the recipe",
     )

@@ -138,6 +138,12 @@ def test_the_report_of_a_failed_gate_names_the_layers(tmp_path):
     assert 'class="layers"' in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_module_that_no_name_builds(tmp_path, monkeypatch, capsys):
+    exporter.export(Squashed().eval(), torch.zeros(1, 3, 32, 32), int8=True, out=tmp_path / "out", check=False)
+    assert run(monkeypatch, "diagnose", str(tmp_path / "out")) == 2
+    assert "exporter.diagnose(module" in capsys.readouterr().err
+
+
 def test_a_sound_export_is_not_diagnosed(tmp_path):
     result = exporter.export(Squashed().eval(), torch.zeros(1, 3, 32, 32), int8=True, out=tmp_path / "out", check=False)
     worst = min(row.pooled for row in result.report.verification.targets[0].int8_snr)

@@ -10,9 +10,12 @@ from itertools import pairwise
 import pytest
 import torch
 from parity import image, simplified
+from small_detector import SIZE
+from small_detector import make as small_detector
 from torch import Tensor, nn
 
 from exporter.build import build_model
+from exporter.build.postprocess import Decoded, Detections
 from exporter.ir.graph import Graph
 from exporter.ir.quant import fp16_grid
 from exporter.quantize import quantize
@@ -284,6 +287,39 @@ def test_every_kind_of_border(io):
     found = localize(graph, int8, FEEDS[:1])
     assert abs(found.accounted) < 2
     assert set(found.snr) == set(graph.output_names)
+
+
+@pytest.mark.parametrize("ending", [Decoded, Detections])
+def test_up_to_the_heads_of_a_float_tail(ending):
+    feeds = [(image(1, 3, SIZE, SIZE, seed=seed),) for seed in range(2)]
+    graph, plan = planned(ending(small_detector()), feeds=feeds)
+    int8 = graph.clone()
+    quantize(int8, None, plan)
+    found = localize(graph, int8, feeds)
+    assert [name.split("/")[0] for name in found.snr] == ["detector.class_head", "detector.box_head"]
+    assert {layer.op for layer in found.layers} == {"quantize", "conv2d"}
+    assert abs(found.accounted) < 1
+
+
+def test_what_became_several_ops_is_one_layer():
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.act = nn.LayerNorm(16), nn.Hardswish()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.norm(self.act(x.flatten(2).transpose(1, 2)))
+            return nn.functional.scaled_dot_product_attention(y, y, y)
+
+    feeds = [(image(1, 16, 4, 4, low=-3, high=3, seed=seed),) for seed in range(2)]
+    graph, plan = planned(Tokens().eval(), feeds=feeds)
+    int8 = graph.clone()
+    quantize(int8, None, plan)
+    found = localize(graph, int8, feeds)
+    assert sorted(layer.op for layer in found.layers if layer.effect > 0) == [
+        "hard_swish", "layer_norm", "matmul", "matmul", "mul", "quantize",
+    ]  # fmt: skip
+    assert abs(found.accounted) < 3
 
 
 def test_graphs_that_do_not_belong_together():

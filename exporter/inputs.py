@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from exporter.build import build_model, digest_of, load_weights, model_info, refit_batchnorm, resolve
 from exporter.build.download import Progress
 from exporter.build.postprocess import require_detector, with_postprocess
+from exporter.builtin import DEMO, demo_card, demo_weights
 from exporter.errors import DataError, ExportError, UsageError, blame, nearest
-from exporter.quantize.data import Pictures, Samples, default_samples_dir, load_samples
+from exporter.quantize.data import MANIFEST, Pictures, Samples, default_samples_dir, load_samples, own_samples_dir
+from exporter.quantize.data import source_name as named
 from exporter.recipe import Recipe
 from exporter.threads import one_thread
 
@@ -137,17 +139,19 @@ def describe_samples(samples: Samples) -> str:
 
 def source_name(samples: Samples) -> str:
     """Where samples came from, without a path where they are our own."""
-    return "the project's own pictures" if samples.source == default_samples_dir() else str(samples.source)
+    return "the project's own pictures" if samples.source == default_samples_dir() else named(samples.source)
 
 
 def licences(samples: Samples) -> dict[str, list[str]]:
     """Licence -> names of the pictures under it, for the project's own; nothing is known about the user's."""
-    if samples.source != default_samples_dir():
+    if not samples.source.is_relative_to(own_samples_dir()):
         return {}
-    listed = json.loads((samples.source / "manifest.json").read_text())["files"]
+    folder = next(folder for folder in (samples.source, *samples.source.parents) if (folder / MANIFEST).is_file())
+    inside = samples.source.relative_to(folder)
+    names = {(inside / name).as_posix() for name in samples.names}
     found: dict[str, list[str]] = {}
-    for entry in listed:
-        if entry["file"] in samples.names:
+    for entry in json.loads((folder / MANIFEST).read_text())["files"]:
+        if entry["file"] in names:
             found.setdefault(entry["licence"], []).append(f"{entry['file']} ({entry['author']})")
     return found
 
@@ -206,6 +210,10 @@ def _call(name: str) -> object:
 
 def _load(module: nn.Module, recipe: Recipe, calibration: Samples, progress: Progress | None) -> tuple[str, str]:
     """Load the recipe's weights -> what they are, in words, and the sha256 of their file."""
+    if recipe.weights == DEMO and ":" not in recipe.model:
+        path = demo_weights(recipe.model)
+        load_weights(module, path)
+        return f"demo, trained on procedural scenes (card {demo_card(recipe.model)})", digest_of(path)
     if recipe.weights != "random":
         own = ":" in recipe.model
         published = None if own else model_info(recipe.model).checkpoints.get(recipe.weights)

@@ -42,7 +42,9 @@ Emulated = Annotated[
 
 Weights = Annotated[
     str | None,
-    _option(_MODEL, "NAME|FILE", "Published weights (coco, imagenet), a file, or random (seeded, the default)."),
+    _option(
+        _MODEL, "NAME|FILE", "Published weights (coco, imagenet), a file, demo (default where listed), else random."
+    ),
 ]
 Size = Annotated[str | None, _option(_MODEL, "HxW", "Input height and width, such as 512x512.")]
 NumClasses = Annotated[int | None, _option(_MODEL, "N", "Classes of the model's head.", min=1)]
@@ -110,7 +112,8 @@ Eval = Annotated[
     _option(
         _EVALUATION,
         "SOURCE",
-        "Labelled pictures to measure the task on: a folder a class, labels.csv, COCO .json, or images/ and masks/.",
+        "Labelled pictures to measure the task on: a folder a class, labels.csv, COCO .json, or images/ and masks/. "
+        "Without it: with demo weights their sample.",
         "--eval",
     ),
 ]

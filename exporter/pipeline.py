@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from exporter import bundle
 from exporter.build import model_info
 from exporter.build.postprocess import Decoded
 from exporter.capture import capture
-from exporter.errors import ExportError, UnsupportedError, UsageError, nearest
+from exporter.errors import ExportError, RuntimeUnavailable, UnsupportedError, UsageError, nearest
 from exporter.inputs import Inputs, describe_samples, evaluating, licences, load_inputs, state_sha256
 from exporter.ir.graph import Graph
 from exporter.ir.tail import body
@@ -27,7 +28,7 @@ from exporter.progress import STAGES, Stages
 from exporter.quantize import quantize
 from exporter.quantize.assign import Plan
 from exporter.quantize.calibrate import Ranges, observe
-from exporter.quantize.data import Arrays, Pictures
+from exporter.quantize.data import Arrays, Pictures, source_name
 from exporter.quantize.guards import few_pictures, value_warnings
 from exporter.quantize.keep_float import kept_float
 from exporter.quantize.plan import check_plan, read_plan, write_plan
@@ -45,7 +46,7 @@ from exporter.verify.marks import marks_reader
 from exporter.verify.metrics.evaluate import Runner, evaluate
 from exporter.verify.metrics.labelled import open_labelled
 from exporter.verify.metrics.protocol import Labelled, LabelledSet, Model
-from exporter.verify.metrics.runners import runners
+from exporter.verify.metrics.runners import is_quick, runners
 from exporter.verify.results import Diagnosis, Evaluation, Report, Verification
 from exporter.verify.target import TargetFiles
 from exporter.verify.verify import DROWNED, verify
@@ -82,6 +83,7 @@ class Pipeline:
         self.labels = read_labels(recipe)
         self.islands = {}
         self.warnings: list[str] = []
+        self.unjudged: list[str] = []
         self.labelled: LabelledSet | None = None
         self.gallery: Gallery | None = None
         self.module: nn.Module | None = None
@@ -129,8 +131,7 @@ class Pipeline:
             module = self.inputs.module
             inside = "detector" if isinstance(module, Decoded) else ""
             self.graph = capture(module, self.inputs.example, name=self.recipe.title, output_names=names, inside=inside)
-            if (asked := self.recipe.evaluation).source:  # what is wrong with it is told before the long stages
-                self.labelled = open_labelled(asked.source, self._judged(), asked.limit)
+            self.labelled = self._open_labelled()  # what is wrong with it is told before the long stages
 
     def simplify(self) -> None:
         """Graph -> smaller Graph; what a target cannot write, or a recipe misnames, ends the run before calibration."""
@@ -194,7 +195,7 @@ class Pipeline:
                     self.recipe.gates,
                     note=self.inputs.held_out_note,
                     islands=self.islands,
-                    warnings=self.warnings,
+                    warnings=[*self.unjudged, *self.warnings],
                     evaluation=evaluation,
                     further=FURTHER_SAMPLES,
                     progress=self.stages.advance,
@@ -242,6 +243,8 @@ class Pipeline:
         if self.labelled is None:
             return None
         calibrated = self.inputs.calibration.digests if self.plan and self.given_plan is None else ()
+        if self.recipe.evaluation.brief:
+            written = [files for files in written if is_quick(files.target)][:1]
         runs = list(runners(self.inputs.module, written))
         with self.stages.steps("evaluation", len(self.labelled.names)):
             return evaluate(
@@ -283,6 +286,21 @@ class Pipeline:
             for by, found in outputs.items():
                 self.gallery.add(number, sample, by, found)
 
+    def _open_labelled(self) -> LabelledSet | None:
+        asked = self.recipe.evaluation
+        if not asked.source:
+            return None
+        if asked.brief and not any(map(is_quick, self.targets)):
+            self.unjudged.append("the task was not measured: these files run here on a slow stand-in (try --eval)")
+            return None
+        try:
+            return open_labelled(asked.source, self._judged(), asked.limit)
+        except RuntimeUnavailable as error:
+            if not asked.brief:
+                raise
+            self.unjudged.append(f"the task was not measured: {error.what} (try {', '.join(error.try_)})")
+            return None
+
     def _judged(self) -> Model:
         inputs, outputs = (tuple(v.shape for v in values) for values in (self.graph.inputs, self.graph.outputs))
         return Model(self.recipe.preprocess, inputs, outputs, self.labels, self.inputs.module)
@@ -306,7 +324,8 @@ class Pipeline:
 
     def _has_twin(self, name: str) -> bool:
         """Of the first target, and of all where int8 and float are to be timed or evaluated side by side."""
-        compared = self.recipe.gates.latency_ratio is not None or self.labelled is not None
+        evaluated = self.labelled is not None and not self.recipe.evaluation.brief
+        compared = self.recipe.gates.latency_ratio is not None or evaluated
         return compared or name == self.recipe.targets[0]
 
     @cached_property
@@ -336,6 +355,11 @@ class Pipeline:
             boxes=next(iter(outputs), ""),
         )
 
+    def _portable_recipe(self) -> dict[str, Any]:
+        """The recipe as JSON, without paths of this machine to what comes with the project or lies in the bundle."""
+        told = self.recipe.model_dump(mode="json") | {"labels": "labels.txt" if self.labels else None}
+        return told | {section: _portable(told[section]) for section in ("calibration", "evaluation")}
+
     def _manifest(self) -> dict[str, object]:
         samples = self.inputs.calibration
         calibrated = {"names": list(samples.names), "sha256": samples.sha256, "licences": licences(samples)}
@@ -343,7 +367,7 @@ class Pipeline:
             "format": 1,
             "model": self.recipe.model,
             "targets": {name: file.name for name, file in self.files.items()},
-            "recipe": self.recipe.model_dump(mode="json") | {"labels": "labels.txt" if self.labels else None},
+            "recipe": self._portable_recipe(),
             "weights": self.inputs.weights,
             "weights_sha256": self.inputs.weights_sha256 or None,
             "state_sha256": state_sha256(self.inputs.module),
@@ -352,6 +376,11 @@ class Pipeline:
             "pictures": self._credits() or None,
             "calibration": calibrated if self.plan is not None and self.given_plan is None else None,
         }
+
+
+def _portable(section: dict[str, Any]) -> dict[str, Any]:
+    """A section with a source, which is named without this machine's path where it comes with the project."""
+    return section | {"source": section["source"] and source_name(Path(section["source"]))}
 
 
 def _refuse_unsupported(chosen: Target, name: str, graph: Graph) -> None:

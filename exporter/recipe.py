@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from exporter.build import ModelInfo, list_models, model_info
+from exporter.builtin import DEMO, demo_keys, demo_models, recipe_names, recipes_dir, refuse_classes
 from exporter.errors import UsageError, nearest
 from exporter.lower import NAMES, Target
 from exporter.quantize.data import array_shapes
@@ -45,6 +46,9 @@ class Evaluation(_Section):
 
     source: str | None = None
     limit: Positive | None = None
+    brief: bool = False
+    """Only the first target's files that run here on a runtime of their own; and nothing but a warning where there are
+    none, or where the metric's package is not installed."""
 
 
 Release = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
@@ -208,11 +212,33 @@ def load_recipe(name: str, **changes: Any) -> Recipe:
     path = _find(name)
     content, lines = _parse(path) if path else ({"model": name}, {})
     _add_inputs(content, changes)
+    content = _with_demo(content, changes, path)
     _add_facts(content, f"{path}:{lines.get(('model',), 1)}" if path else "")
     content = merge(content, changes)
     if path and content.get("labels"):
         content["labels"] = str(_labels_file(path, str(content["labels"])))
     return make_recipe(content, str(path or name), lines)
+
+
+def _with_demo(content: dict[str, Any], changes: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
+    """With demo weights, what these need: over a recipe of recipes/, which is for the published ones, and under a
+    user's own. A model without a recipe has them by default, as the recipes do.
+    """
+    model = content.get("model")
+    if not isinstance(model, str):
+        return content  # validation says so
+    if path is None and model in demo_models():
+        content = {"weights": DEMO, **content}
+    if {**content, **changes}.get("weights") != DEMO:
+        return content
+    keys = demo_keys(model)
+    own = path is not None and path.resolve().parent != recipes_dir()
+    asked = merge(content if own else {}, changes)
+    if isinstance(asked.get("evaluation"), dict) and "source" in asked["evaluation"]:
+        del keys["evaluation"]
+    if asked.get("num_classes") is not None:
+        refuse_classes(model, asked["num_classes"], keys)
+    return merge(keys, content) if own else merge(content, keys)
 
 
 def merge(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,17 +267,6 @@ def make_recipe(content: dict[str, Any], source: str, lines: Mapping[tuple[str, 
         return Recipe.model_validate(content)
     except ValidationError as error:
         raise _invalid(error, source, lines or {}) from None
-
-
-def recipes_dir() -> Path:
-    """The recipes that come with the project: beside the package in a checkout, inside it in a wheel."""
-    package = Path(__file__).resolve().parent
-    return next((d for d in (package / "recipes", package.parent / "recipes") if d.is_dir()), package / "recipes")
-
-
-def recipe_names() -> list[str]:
-    """Names of the recipes that come with the project."""
-    return sorted(path.stem for path in recipes_dir().glob("*.yaml"))
 
 
 def read_labels(recipe: Recipe) -> tuple[str, ...]:

@@ -5,11 +5,14 @@ Pictures are float32 [height, width, 3] in 0..1, RGB. A field is float32 [height
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 Rng = np.random.Generator
+Field = Callable[[np.ndarray, np.ndarray, float, Rng], np.ndarray]
+"""x and y of every pixel, a period in pixels, and a source of chance -> the field."""
 OCTAVES = (2, 4, 8, 16)
 
 
@@ -75,6 +78,7 @@ def _between(pixels: int, cells: int) -> np.ndarray:
     return np.clip(1 - np.abs(place[:, None] - np.arange(cells + 1, dtype=np.float32)), 0, 1).astype(np.float32)
 
 
+SMOOTH = (plain, gradient, fractal)
 BACKGROUNDS = (plain, gradient, stripes, checkers, dots, fractal, fractal, fractal)
 
 
@@ -92,9 +96,9 @@ def two_colours(rng: Rng, contrast: tuple[float, float]) -> np.ndarray:
     return np.stack([first, np.clip(second, 0, 1)])
 
 
-def background(height: int, width: int, rng: Rng) -> np.ndarray:
-    """One of the fields in two colours, with noise of several octaves over it."""
-    kind = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
+def background(height: int, width: int, rng: Rng, kinds: Sequence[Field] = BACKGROUNDS) -> np.ndarray:
+    """One of the fields `kinds` in two colours, with noise of several octaves over it."""
+    kind = kinds[rng.integers(len(kinds))]
     x, y = grid(height, width, rng)
     scene = mixed(kind(x, y, rng.uniform(8, 50), rng), two_colours(rng, (0.05, 0.5)))
     if rng.random() < 0.5:

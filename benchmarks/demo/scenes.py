@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.demo import puppets
-from benchmarks.demo.scenery import Rng, background, photograph
+from benchmarks.demo.scenery import BACKGROUNDS, SMOOTH, Rng, background, photograph
 from benchmarks.demo.things import SHAPES, TEXTURES, Box, bar, clutter, place
 
 Task = Literal["classification", "detection", "pose"]
@@ -25,6 +25,8 @@ SIZES = {"classification": (96, 96), "detection": (256, 256), "pose": (160, 160)
 PIXELS_PER_THING = 7000
 """Of a detection picture: 128 x 128 holds up to three things, 256 x 256 up to ten."""
 MOST_OVERLAP = 0.3
+TEXTURED = 0.2
+"""How often what lies behind a thing that is to be classified may have one of the textures itself."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,9 @@ def scene(task: Task, split: Split, index: int, size: tuple[int, int] | None = N
 def _one_thing(height: int, width: int, rng: Rng) -> Scene:
     number = int(rng.integers(len(CLASSES)))
     texture, shape = CLASSES[number].split()
-    picture = background(height, width, rng)
+    picture = background(height, width, rng, BACKGROUNDS if rng.random() < TEXTURED else SMOOTH)
     clutter(picture, int(rng.integers(0, 10)), rng)
-    radius = rng.uniform(0.2, 0.45) * min(height, width)
+    radius = rng.uniform(0.24, 0.45) * min(height, width)
     centre = rng.uniform(radius * 0.8, width - radius * 0.8), rng.uniform(radius * 0.8, height - radius * 0.8)
     place(picture, centre, radius, shape, texture, rng)
     if rng.random() < 0.3:

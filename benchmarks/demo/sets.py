@@ -19,7 +19,7 @@ from exporter.recipe import recipes_dir
 
 POSE_SIZE = (128, 96)
 """Height and width of a figure cut out for calibration."""
-QUALITY = 92
+QUALITY = 88
 """Of the JPEGs, whose colours are not subsampled."""
 
 

@@ -36,6 +36,9 @@ from exporter.quantize.pictures import (
 )
 from exporter.quantize.preprocess import Preprocess
 
+MANIFEST = "manifest.json"
+"""Beside the project's own pictures: where each comes from, and its licence."""
+
 
 class Samples:
     """A sized, repeatable stream of model inputs, in the same order on every run.
@@ -216,13 +219,26 @@ def array_shapes(source: str | Path) -> dict[str, tuple[int, ...]]:
         return {}
 
 
-def default_samples_dir() -> Path:
-    """The sample pictures that come with the project: beside the package in a checkout, inside it in a wheel."""
+def own_samples_dir() -> Path:
+    """calib_data/, the sample pictures that come with the project: beside the package in a checkout, inside it in a
+    wheel.
+    """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "calib_data", package.parent / "calib_data"):
-        if (folder / "manifest.json").is_file():
+        if (folder / "photos" / MANIFEST).is_file():
             return folder
     raise DataError("the project's sample pictures are missing", try_="reinstall, or give your own with --calib DIR")
+
+
+def default_samples_dir() -> Path:
+    """The photographs among them, which calibrate where a recipe names nothing else."""
+    return own_samples_dir() / "photos"
+
+
+def source_name(source: Path) -> str:
+    """Where samples lie, without a machine's path where they are the project's own."""
+    path, own = Path(source).resolve(), own_samples_dir()
+    return f"calib_data/{path.relative_to(own).as_posix()}" if path.is_relative_to(own) else str(source)
 
 
 # Arrays

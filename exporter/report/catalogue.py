@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from exporter.build import ModelInfo, list_models
+from exporter.builtin import DEMO, demo_models
 from exporter.recipe import Recipe, load_recipe, recipe_names
 from exporter.report import figures
 from exporter.report.parts import Column, Fact, Table
@@ -18,9 +19,10 @@ def catalogue() -> list[dict[str, Any]]:
     """One entry a model, in the registry's order, then one for every recipe that does not bear its model's name.
 
     `parameters` counts trainable values, `gmacs` multiply-accumulates of the convolutions in 10^9 at `input_size`
-    (height, width); `weights` are the published names for --weights; `recipe` tells whether recipes/ holds one.
+    (height, width); `weights` are the names for --weights, `demo` and the published ones; `recipe` tells whether
+    recipes/ holds one.
     """
-    recipes = {name: load_recipe(name) for name in recipe_names()}
+    recipes = {name: load_recipe(name, weights="random") for name in recipe_names()}
     infos = list_models()
     return [*(_entry(info, recipes.get(info.name)) for info in infos), *_others(recipes, infos)]
 
@@ -32,7 +34,7 @@ def print_catalogue(console: Console) -> None:
     recipes = sum(entry["recipe"] for entry in entries)
     title = f"{figures.plural(models, 'model')}, {figures.plural(recipes, 'recipe')} (*)"
     tables = [_table(*heads, listed) for heads, listed in _by_data(entries).items()]
-    weights = Fact("weights", "names for --weights; every model also takes a FILE")
+    weights = Fact("weights", "names for --weights (demo: ours, the default); every model also takes a FILE")
     print_sheet(console, title, *tables, (weights, *_sources(entries)))
 
 
@@ -102,7 +104,7 @@ def _entry(info: ModelInfo, recipe: Recipe | None) -> dict[str, Any]:
         "parameters": info.params,
         "gmacs": info.gmacs,
         "accuracy": info.metric,
-        "weights": list(info.checkpoints),
+        "weights": [*([DEMO] if info.name in demo_models() else []), *info.checkpoints],
         "recipe": recipe is not None,
         "source": info.source,
         "licence": info.licence,

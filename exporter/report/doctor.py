@@ -245,11 +245,12 @@ def _pictures() -> Finding:
 
 
 def _recipes() -> Finding:
-    from exporter.recipe import recipe_names, recipes_dir
+    from exporter.builtin import demo_models, recipe_names, recipes_dir
 
     names = recipe_names()
     state: State = "ready" if names else "absent"
-    return Finding(what="recipes", state=state, detail=f"{len(names)} in {recipes_dir()}")
+    demo = ", ".join(demo_models()) or "none"
+    return Finding(what="recipes", state=state, detail=f"{len(names)} in {recipes_dir()}; demo weights: {demo}")
 
 
 def _cache() -> Finding:

@@ -52,6 +52,14 @@ def test_coco_metrics_name_the_line(run, desk):
     assert not (desk / "bundle").exists()
 
 
+def test_the_demo_sample_is_left_out_with_a_warning(run, desk):
+    done = run("litehrnet_18", "--size", "64x64", "--out", "bundle")
+    assert done.code == 0, done.err
+    told = " ".join(done.out.split())
+    assert "the task was not measured: pycocotools is not installed" in told
+    assert 'pip install "edge-export[eval]"' in told
+
+
 @pytest.mark.parametrize(("name", "target"), [("m.onnx", "onnx"), ("m.mlpackage", "coreml")])
 def test_inspect_names_the_line(run, desk, name, target):
     package = desk / name

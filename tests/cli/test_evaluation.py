@@ -155,7 +155,9 @@ def test_random_weights_say_nothing_about_a_task(colours):
     for index in range(10):
         (colours / "numbers" / str(index)).mkdir(parents=True)
         picture(index % 3).save(colours / "numbers" / str(index) / "a.png")
-    done = edge_export("fasternet_t0", "--size", "64x64", "--eval", "numbers", "--out", "out", cwd=colours)
+    done = edge_export(
+        "fasternet_t0", "--weights", "random", "--size", "64x64", "--eval", "numbers", "--out", "out", cwd=colours
+    )
     assert done.code == 0, done.err
     assert "Random weights: these figures say nothing about the task." in (colours / "out" / "report.md").read_text()
 

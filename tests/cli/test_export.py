@@ -31,7 +31,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.slow
 def test_efficientdet_from_the_real_shell(tmp_path):
-    process = spawn("efficientdet_d0", "--target", "tflite", "--int8", "--size", "64x64", cwd=tmp_path)
+    process = spawn(
+        "efficientdet_d0", "--weights", "random", "--target", "tflite", "--int8", "--size", "64x64", cwd=tmp_path
+    )
     out, err = process.communicate()
     assert (process.returncode, err) == (0, "")
     assert out.splitlines()[-1] == "out/efficientdet_d0-int8/"

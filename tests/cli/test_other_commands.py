@@ -13,6 +13,7 @@ from command import edge_export, spawn
 from refusals import refused
 
 from exporter.build import list_models
+from exporter.builtin import demo_models
 from exporter.bundle import sha256
 
 
@@ -176,7 +177,8 @@ def test_list_has_every_model_on_a_line_of_80_columns(desk):
     lines = done.out.splitlines()
     for info in list_models():
         (line,) = (line for line in lines if line.replace("*", " ").split()[:1] == [info.name])
-        assert line.rstrip().endswith(", ".join(info.checkpoints) or "none"), line
+        weights = [*(["demo"] if info.name in demo_models() else []), *info.checkpoints]
+        assert line.rstrip().endswith(", ".join(weights) or "none"), line
     line = next(line for line in lines if line.startswith("tf_efficientdet_d0*"))
     assert line.split() == [
         "tf_efficientdet_d0*",

@@ -110,7 +110,10 @@ def test_a_recipe_may_state_the_inputs(own):
             ["models:grey", "--calib", "grey.npz", "--size", "64"], 3, ["[9, 1, 28, 28]"], id="size-beside-arrays"
         ),
         pytest.param(
-            ["efficientdet_d0", "--calib", "grey.npz"], 3, ["has shape [9, 1, 28, 28]"], id="arrays-for-a-known-model"
+            ["efficientdet_d0", "--weights", "random", "--calib", "grey.npz"],
+            3,
+            ["has shape [9, 1, 28, 28]"],
+            id="arrays-for-a-known-model",
         ),
     ],
 )

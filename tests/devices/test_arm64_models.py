@@ -26,7 +26,7 @@ PHOTOS = 4
 
 def made(model: str, folder: Path) -> Job:
     """Seeded random weights, calibrated on the photographs that the file is fed."""
-    recipe = load_recipe(model)
+    recipe = load_recipe(model, weights="random")
     photos = load_samples(default_samples_dir(), recipe.preprocess, PHOTOS).feeds()
     samples = [list(photo) for photo in photos]
     graph = simplified(build_model(model, recipe.preprocess.size), *samples[0])

@@ -53,7 +53,9 @@ class Run:
 
 @pytest.fixture(scope="module", params=MODELS)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    pipeline = Pipeline(load_recipe(request.param, precision="int8", targets="all", calibration={"limit": CALIBRATED}))
+    pipeline = Pipeline(
+        load_recipe(request.param, weights="random", precision="int8", targets="all", calibration={"limit": CALIBRATED})
+    )
     pipeline.folder = tmp_path_factory.mktemp(request.param)
     scratch = tmp_path_factory.mktemp("twins")
     for stage in ("build", "capture", "simplify", "quantize", "lower"):

@@ -69,6 +69,6 @@ RECIPES: list[Any] = [
 
 @pytest.mark.parametrize(("name", "size"), RECIPES)
 def test_the_projects_recipes_calibrate_without_a_warning(name, size):
-    run = Pipeline(load_recipe(name, preprocess={"size": size}, precision="int8"))
+    run = Pipeline(load_recipe(name, weights="random", preprocess={"size": size}, precision="int8"))
     run.run(stop_after="quantize")
     assert run.warnings == []

@@ -1,6 +1,6 @@
 """`--onnx-reduce-range` on one model of each family, at its own size, on photographs that calibration has not seen.
 
-Weights are the offline default: seeded random, BatchNorm refitted on the pictures. Calibrated on 8 pictures, to stay
+Weights are seeded random, BatchNorm refitted on the pictures. Calibrated on 8 pictures, to stay
 quick. The figures are about arithmetic. One export serves all tests of a model.
 """
 
@@ -76,7 +76,7 @@ class Exported:
 
 @pytest.fixture(scope="module", params=MODELS)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    pipeline = Pipeline(load_recipe(request.param, calibration={"limit": CALIBRATED}))
+    pipeline = Pipeline(load_recipe(request.param, weights="random", calibration={"limit": CALIBRATED}))
     for stage in ("build", "capture", "simplify"):
         getattr(pipeline, stage)()
     inputs, everything = pipeline.inputs, load_samples(default_samples_dir(), pipeline.recipe.preprocess)

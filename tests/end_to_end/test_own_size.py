@@ -51,7 +51,9 @@ class Run:
 
 @pytest.fixture(scope="module", params=MODELS)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    pipeline = Pipeline(load_recipe(request.param, precision="int8", io="int8", calibration={"limit": CALIBRATED}))
+    pipeline = Pipeline(
+        load_recipe(request.param, weights="random", precision="int8", io="int8", calibration={"limit": CALIBRATED})
+    )
     pipeline.folder = tmp_path_factory.mktemp(request.param)
     for stage in ("build", "capture", "simplify", "quantize", "lower"):
         getattr(pipeline, stage)()

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from exporter.errors import DataError
+from exporter.quantize.data import source_name
 from exporter.quantize.pictures import DECODE_ERRORS, ahead, decoding_fault, header_fault, refuse_unreadable, spread
 from exporter.quantize.preprocess import Preprocess, rgb
 from exporter.verify.metrics.protocol import Labelled
@@ -23,7 +24,7 @@ class LabelledPictures:
     """Picture files in the order of their names, at most `limit`, evenly spread. Subclasses know the labels."""
 
     def __init__(self, source: Path, files: Mapping[str, Path], preprocess: Preprocess, limit: int | None) -> None:
-        self.source, self.preprocess = str(source), preprocess
+        self.source, self.preprocess = source_name(source), preprocess
         names = sorted(files)
         self.available = len(names)
         self.names = tuple(names[i] for i in spread(len(names), limit))

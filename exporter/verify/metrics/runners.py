@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
@@ -24,6 +25,13 @@ def runners(module: nn.Module, targets: Iterable[TargetFiles]) -> Iterator[Runne
     for files in targets:
         for artifact in reversed(files.artifacts):
             yield of_file(files.target, artifact)
+
+
+def is_quick(target: str) -> bool:
+    """Whether files of a format run here on a runtime of their own. Core ML's do on a Mac alone; its reference executor
+    takes seconds for a picture.
+    """
+    return target != "coreml" or sys.platform == "darwin"
 
 
 def of_file(target: str, artifact: Artifact) -> Runner:

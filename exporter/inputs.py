@@ -21,7 +21,15 @@ from exporter.build.download import Progress
 from exporter.build.postprocess import require_detector, with_postprocess
 from exporter.builtin import DEMO, demo_card, demo_weights
 from exporter.errors import DataError, ExportError, UsageError, blame, nearest
-from exporter.quantize.data import MANIFEST, Pictures, Samples, default_samples_dir, load_samples, own_samples_dir
+from exporter.quantize.data import (
+    MANIFEST,
+    Pictures,
+    Samples,
+    default_samples_dir,
+    load_samples,
+    own_samples_dir,
+    source_path,
+)
 from exporter.quantize.data import source_name as named
 from exporter.recipe import Recipe
 from exporter.threads import one_thread
@@ -104,7 +112,7 @@ def _samples(recipe: Recipe, module: nn.Module, example: tuple[Tensor, ...]) -> 
     if len(names) < len(example):  # *args
         names = [f"input_{i}" for i in range(len(example))]
     shapes = {name: tuple(x.shape) for name, x in zip(names, example, strict=False)}
-    source = recipe.calibration.source or default_samples_dir()
+    source = source_path(recipe.calibration.source) if recipe.calibration.source else default_samples_dir()
     samples = load_samples(source, recipe.preprocess, None, shapes)
     given = [tuple(x.shape) for x in next(samples.feeds())]
     if given != list(shapes.values()):

@@ -28,7 +28,7 @@ from exporter.progress import STAGES, Stages
 from exporter.quantize import quantize
 from exporter.quantize.assign import Plan
 from exporter.quantize.calibrate import Ranges, observe
-from exporter.quantize.data import Arrays, Pictures, source_name
+from exporter.quantize.data import Arrays, Pictures, source_name, source_path
 from exporter.quantize.guards import few_pictures, value_warnings
 from exporter.quantize.keep_float import kept_float
 from exporter.quantize.plan import check_plan, read_plan, write_plan
@@ -294,7 +294,7 @@ class Pipeline:
             self.unjudged.append("the task was not measured: these files run here on a slow stand-in (try --eval)")
             return None
         try:
-            return open_labelled(asked.source, self._judged(), asked.limit)
+            return open_labelled(source_path(asked.source), self._judged(), asked.limit)
         except RuntimeUnavailable as error:
             if not asked.brief:
                 raise

@@ -235,6 +235,12 @@ def default_samples_dir() -> Path:
     return own_samples_dir() / "photos"
 
 
+def source_path(name: str) -> Path:
+    """Where the source of that name lies: what `source_name` gave is found wherever the project is installed."""
+    path, (first, *rest) = Path(name), Path(name).parts or ("",)
+    return own_samples_dir().joinpath(*rest) if first == "calib_data" and not path.exists() else path
+
+
 def source_name(source: Path) -> str:
     """Where samples lie, without a machine's path where they are the project's own."""
     path, own = Path(source).resolve(), own_samples_dir()

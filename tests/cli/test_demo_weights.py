@@ -69,6 +69,12 @@ def test_the_manifest_holds_no_path_of_this_machine(exported):
     assert len(manifest["weights_sha256"]) == 64
 
 
+def test_the_bundle_is_diagnosed_on_the_same_pictures_from_another_folder(exported, tmp_path):
+    done = edge_export("diagnose", exported[1], "--json", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert done.json["layers"]
+
+
 def test_eval_replaces_the_sample_and_judges_every_file(exported, tmp_path):
     from exporter.quantize.data import own_samples_dir
 

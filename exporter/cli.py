@@ -76,6 +76,7 @@ def export(
     plan: options.Plan = None,
     eval_: options.Eval = None,
     eval_images: options.EvalImages = None,
+    max_drop: options.MaxDrop = None,
     out: options.Out = None,
     stop_after: options.StopAfter = "report",
     quiet: options.Quiet = False,
@@ -100,11 +101,13 @@ def export(
         postprocess=postprocess,
         preprocess=given(size=_size(size)),
         calibration=given(source=calib, limit=images, method=ranges),
-        quantize=given(keep_float=tuple(keep_float) if keep_float else None),
+        quantize=given(keep_float=tuple(keep_float) if keep_float else None, max_drop=max_drop),
         evaluation=given(source=eval_, limit=eval_images),
     )
     recipe = load_recipe(model, **changes)
     _refuse_ignored(recipe, {"--plan": plan, "--ranges": ranges})
+    if plan and max_drop is not None:
+        raise UsageError("--plan and --max-drop exclude each other", why="a plan holds finished parameters")
     result_on_stdout = json or stop_after in DUMPED
     shown = None if quiet else console(stderr=result_on_stdout)
     pipeline = Pipeline(recipe, plan=plan, console=shown, command=shlex.join(["edge-export", *sys.argv[1:]]))

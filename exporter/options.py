@@ -83,6 +83,17 @@ OnnxReduceRange = Annotated[
     ),
 ]
 
+MaxDrop = Annotated[
+    float | None,
+    _option(
+        _EVALUATION,
+        "X",
+        "Repair int8 until the task metric is at most X below PyTorch's: 0.005 is half a point (labelled pictures: "
+        "--eval, or the demo weights' own).",
+        "--max-drop",
+    ),
+]
+
 Calib = Annotated[
     str | None,
     _option(

@@ -35,10 +35,13 @@ class Calibration(_Section):
 
 
 class Quantization(_Section):
-    """What int8 is to leave out."""
+    """What int8 is to leave out, and how much it may lose."""
 
     keep_float: tuple[str, ...] = ()
     """Globs over module paths and value names: see `exporter.quantize.keep_float`."""
+    max_drop: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """How far the task metric may fall below PyTorch's: 0.01 is one point. Beyond it the model is repaired, rung by
+    rung of `exporter.repair`; None repairs nothing."""
 
 
 class Evaluation(_Section):
@@ -174,6 +177,10 @@ class Recipe(_Section):
             )
         if self.quantize.keep_float and self.precision != "int8":
             raise ValueError("quantize.keep_float needs precision: int8 (--int8): everything is float without it")
+        if self.quantize.max_drop is not None and self.precision != "int8":
+            raise ValueError("quantize.max_drop needs precision: int8 (--int8): floats lose nothing")
+        if self.quantize.max_drop is not None and self.evaluation.source is None:
+            raise ValueError("quantize.max_drop needs evaluation.source (--eval), a labelled set to judge it on")
         if self.io != "float" and self.targets == ("coreml",):
             raise ValueError(f"io: {self.io} is for TFLite and ONNX: Core ML is float outside (--io float)")
         if self.num_classes is not None and ":" in self.model:

@@ -10,23 +10,33 @@ from exporter.errors import DataError
 from exporter.ir.graph import Graph
 from exporter.ir.quant import QuantParams, fp16_grid
 from exporter.quantize.assign import Plan
+from exporter.quantize.equalize import Octaves
 
 FORMAT = 1
 
 
-def write_plan(plan: Plan, path: Path, model: str) -> None:
-    """One value a line, in graph order, so that two plans compare with a line diff."""
-    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(_record(params))}" for name, params in plan.items())
-    path.write_text(f'{{\n "format": {FORMAT},\n "model": {json.dumps(model)},\n "values": {{\n{lines}\n }}\n}}\n')
+def write_plan(plan: Plan, path: Path, model: str, octaves: Octaves | None = None) -> None:
+    """One value a line, in graph order, so that two plans compare with a line diff. `octaves` are those of the
+    equalised graph that the plan is for.
+    """
+    sections: dict[str, dict[str, Any]] = {"values": {name: _record(params) for name, params in plan.items()}}
+    if octaves:
+        sections["equalization"] = {name: list(scales) for name, scales in octaves.items()}
+    parts = [f' "format": {FORMAT}', f' "model": {json.dumps(model)}']
+    for title, section in sections.items():
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(record)}" for name, record in section.items())
+        parts.append(f' "{title}": {{\n{lines}\n }}')
+    path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
 
 
-def read_plan(path: Path) -> Plan:
-    """The plan in `path`. Raises DataError for anything that is not one."""
+def read_plan(path: Path) -> tuple[Plan, Octaves]:
+    """The plan in `path`, and what its graph is equalised by. Raises DataError for anything that is not one."""
     try:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
             raise DataError(f"{path} is a plan of format {content['format']}", try_="calibrate again")
-        return {name: _params(record) for name, record in content["values"].items()}
+        octaves = {name: tuple(map(int, scales)) for name, scales in content.get("equalization", {}).items()}
+        return {name: _params(record) for name, record in content["values"].items()}, octaves
     except OSError as error:
         raise DataError(f"cannot read the plan {path}", why=error.strerror or str(error)) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:

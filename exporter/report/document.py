@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from exporter.report import facts, tables
 from exporter.report.layers import layers_table
 from exporter.report.parts import Fact, Table
+from exporter.report.repair import repair_table
 from exporter.verify.results import Picture, Report, Verification
 
 
@@ -33,6 +34,7 @@ def document(report: Report) -> Document:
     targets, several = found.targets, len(found.targets) > 1
     listed = (
         tables.evaluation(found.evaluation, report.random_weights),
+        repair_table(found.repair),
         layers_table(found.diagnosis, command=report.command) if found.diagnosis else None,
         *(table(each, several) for each in targets for table in (tables.parity, tables.detections, tables.float_ops)),
         tables.agreement(found),

@@ -74,10 +74,11 @@ def advised(found: Localization, graph: Graph) -> tuple[str, ...]:
             break
         region |= found.region(layer.value)
         reached += layer.effect
-    return _globs(graph, region)
+    return globs_of(graph, region)
 
 
-def _globs(graph: Graph, values: Collection[str]) -> tuple[str, ...]:
+def globs_of(graph: Graph, values: Collection[str]) -> tuple[str, ...]:
+    """Globs that name the nodes of these values: module paths, or values' names where a path would be empty."""
     names = (node.source.module or node.outputs[0].name for node in graph.nodes if node.outputs[0].name in values)
     return tuple(dict.fromkeys(name.replace("[", "[[]") for name in names))
 

@@ -313,6 +313,16 @@ class Diagnosis(_Row):
     advice: Advice | None = None
 
 
+class Rung(_Row):
+    """One try of the repair ladder: the drop of the task metric with it (0.01 is a point), and whether it was kept."""
+
+    name: str
+    detail: str = ""
+    drop: float
+    integer_macs: float | None
+    kept: bool
+
+
 class Verification(_Row):
     """Everything that was measured on the files of one run."""
 
@@ -329,6 +339,8 @@ class Verification(_Row):
     """Share of the multiply-accumulates that work on integers, of an int8 graph."""
     evaluation: Evaluation | None = None
     """On a labelled set, where one was given."""
+    repair: tuple[Rung, ...] = ()
+    """What was tried to keep the drop of the task metric within what was asked for."""
     diagnosis: Diagnosis | None = None
     """Of an int8 model that failed a gate on its accuracy, or whose outputs drown."""
     gates: tuple[Gate, ...] = ()

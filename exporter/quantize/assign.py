@@ -227,11 +227,17 @@ def _reach(value: Value, ranges: Ranges) -> tuple[float, float]:
     """The range of a value that same-scale ops may have made."""
     known = _known_range(value, ranges)
     found = [known[1]] if known else []
+    found += [ranges[codes] for codes in _codes_of(value) if codes in ranges]
     if value.producer and (value.producer.op.scale is Scale.SAME or value.producer.op.name == "dequantize"):
         found += [_reach(v, ranges) for v in value.producer.inputs]
     if not found:
         raise DataError(f"no range for {value.name}", try_="calibrate again (leave --plan out)")
     return min(low for low, _ in found), max(high for _, high in found)
+
+
+def _codes_of(value: Value) -> list[str]:
+    """The codes at an island's end have the name, and so the range, of the value that was there in float."""
+    return [node.output.name for node in value.uses if node.op.name == "quantize"]
 
 
 def _refuse_wide_joins(graph: Graph, group: list[Value], found: Ranges) -> None:

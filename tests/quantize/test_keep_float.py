@@ -202,3 +202,38 @@ def test_behind_an_island_every_code_is_the_interpreters(tmp_path):
     assert (rows["output"].equal, rows["output"].max_lsb) == (1.0, 0)
     assert rows["float islands x2"].equal > 0.999
     assert rows["float islands x2"].max_lsb <= 1
+
+
+class Split(nn.Module):
+    """A sum that is read in float, by ops that only move it, and in int8."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.side, self.end = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 4, 1), nn.Conv2d(4, 4, 1)
+        self.sum, self.move = Sum(), Move()
+
+    def forward(self, image: Tensor) -> Tensor:
+        y = self.sum(self.stem(image))
+        return self.side(y) + self.end(self.move(y))
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + x.relu()
+
+
+class Move(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :4]
+
+
+def test_moved_parts_of_a_value_at_an_islands_end_have_its_range():
+    torch.manual_seed(0)
+    graph, _, islands = int8("sum", "move", model=Split())
+    at_end = {
+        node.inputs[0].producer.op.name: node.output.quant
+        for node in graph.nodes
+        if node.op.name == "quantize" and node.inputs[0] not in graph.inputs
+    }
+    assert at_end["slice"] == at_end["add"]
+    assert len(islands) >= 2

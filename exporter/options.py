@@ -88,7 +88,7 @@ MaxDrop = Annotated[
     _option(
         _EVALUATION,
         "X",
-        "Repair int8 until the task metric is at most X below PyTorch's: 0.005 is half a point (labelled pictures: "
+        "Repair int8 until the task metric is at most X below PyTorch's: .01 is one point (labelled pictures: "
         "--eval, or the demo weights' own).",
         "--max-drop",
     ),

@@ -57,6 +57,7 @@ def model(tmp_path, monkeypatch) -> str:
 
 def run(monkeypatch, *arguments: str) -> int:
     monkeypatch.setattr("sys.argv", ["edge-export", *arguments])
+    monkeypatch.setenv("COLUMNS", "200")  # or a row of the table is two lines
     try:
         main([*arguments])
     except SystemExit as end:

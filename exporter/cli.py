@@ -161,12 +161,11 @@ def diagnose(
         calibration=given(source=calib, limit=images, method=ranges),
         quantize=given(keep_float=tuple(keep_float) if keep_float else None),
     )
-    if len([x for x in (plan, ranges) if x]) == 2:
-        raise UsageError("--plan and --ranges exclude each other", why="a plan holds finished ranges")
     bundle = exported(Path(model))
     if bundle and (plan or len(changes) > 1):
         raise UsageError(f"{model} is a bundle, which says how it was made", try_="no option, or MODEL with options")
     recipe = bundle.recipe if bundle else load_recipe(model, **changes)
+    _refuse_ignored(recipe, {"--plan": plan, "--ranges": ranges})
     shown, state = None if quiet else console(stderr=json), bundle.state_sha256 if bundle else ""
     with redirect_stdout(sys.stderr) if json else nullcontext():  # a user's model may print
         found = diagnosed(recipe, plan=bundle.plan if bundle else plan, console=shown, state=state)

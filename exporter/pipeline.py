@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from itertools import islice
@@ -27,7 +27,7 @@ from exporter.lower.facts import Facts
 from exporter.progress import STAGES, Stages
 from exporter.quantize import quantize
 from exporter.quantize.assign import Plan
-from exporter.quantize.calibrate import Ranges, observe
+from exporter.quantize.calibrate import Ranges, calibrate, observe
 from exporter.quantize.data import Arrays, Pictures, source_name, source_path
 from exporter.quantize.equalize import Octaves, equalize
 from exporter.quantize.guards import few_pictures, value_warnings
@@ -36,7 +36,7 @@ from exporter.quantize.plan import check_plan, read_plan, write_plan
 from exporter.quantize.sample_guards import Watch, batchnorm_warnings
 from exporter.quantize.sensitivity import steps
 from exporter.recipe import Gates, Recipe, read_labels
-from exporter.repair import LOOKED_AT, Attempt, Workshop, climb
+from exporter.repair import LOOKED_AT, Attempt, Workshop, climb, judge_of
 from exporter.report.describe import describe, versions
 from exporter.report.pictures import pictures_note, write_pictures
 from exporter.report.repair import in_words
@@ -49,7 +49,7 @@ from exporter.verify.marks import marks_reader
 from exporter.verify.metrics.evaluate import Runner, evaluate
 from exporter.verify.metrics.labelled import open_labelled
 from exporter.verify.metrics.protocol import Labelled, LabelledSet, Model
-from exporter.verify.metrics.runners import is_quick, of_file, runners
+from exporter.verify.metrics.runners import is_quick, runners
 from exporter.verify.results import Diagnosis, Evaluation, Report, Rung, Verification
 from exporter.verify.target import TargetFiles
 from exporter.verify.verify import DROWNED, verify
@@ -173,10 +173,11 @@ class Pipeline:
                 check_plan(self.given_plan, self.graph)
                 equalize(self.graph, self.octaves)
             self.ranges = ranges
-            self.lowered, self.plan, self.islands = self._quantized(self.recipe.quantize.keep_float)
-            if (most := self.recipe.quantize.max_drop) is not None:
-                self._repair(most)
-            self.warnings += value_warnings(self.lowered, ranges or {})
+            asked = self.recipe.quantize
+            self.lowered, self.plan, self.islands = self._quantized(self.graph, ranges, asked.keep_float)
+            if ranges is not None and asked.max_drop is not None:  # a given plan is finished
+                self._repair(ranges, self.plan, asked.max_drop)
+            self.warnings += value_warnings(self.lowered, self.ranges or {})
 
     def lower(self) -> None:
         """Graph -> a file for each target, with the facts that an app needs beside them."""
@@ -245,72 +246,40 @@ class Pipeline:
                 self.graph,
                 self.lowered,
                 feeds,
-                lambda globs: self._quantized(globs)[0],
+                lambda globs: self._quantized(self.graph, self.ranges, globs)[0],
                 keep_float=self.recipe.quantize.keep_float,
                 progress=self.stages.advance,
             )
 
-    def _repair(self, most: float) -> None:
+    def _repair(self, ranges: Ranges, plan: Plan, most: float) -> None:
         """Climb the repair ladder until the task metric drops by no more than `most`."""
-        assert self.ranges is not None
-        assert self.plan is not None
-        settings, samples = self.recipe.calibration, self.inputs.calibration
-
-        def calibrated(graph: Graph) -> Ranges:
-            return observe(graph, samples.feeds(), settings.method, settings.percentile)[0]
-
-        def quantized(graph: Graph, ranges: Ranges, keep_float: tuple[str, ...]) -> tuple[Graph, Plan, dict[str, str]]:
-            graph = graph.clone()
-            made = quantize(
-                graph, ranges, io=self.recipe.io, reduce_range=self.recipe.onnx_reduce_range, keep_float=keep_float
-            )
-            return graph, *made
-
+        settings, samples, quantization = self.recipe.calibration, self.inputs.calibration, self.recipe.quantize
+        assert self.labelled is not None
         workshop = Workshop(
-            calibrated,
-            quantized,
+            lambda graph: calibrate(graph, samples.feeds(), settings.method, settings.percentile),
+            self._quantized,
             list(islice(samples.feeds(), LOOKED_AT)),
             list(islice(self.inputs.held_out.feeds(), SAMPLES)),
         )
-        start = Attempt(self.graph, self.ranges, self.lowered, self.plan, self.islands, self.recipe.quantize.keep_float)
+        name = next((name for name in self.targets if is_quick(name)), "tflite")
+        to = self.targets.get(name) or target(name)
+        judge = judge_of(self.labelled, self.inputs.module, name, to, self._facts("int8"))
+        start = Attempt(self.graph, ranges, self.lowered, plan, self.islands, quantization.keep_float)
         best, self.rungs = climb(
-            start, workshop, self._judge(), most, lambda rung: self.stages.say(f"          {in_words(rung)}")
+            start, workshop, judge, most, lambda rung: self.stages.say(f"          {in_words(rung)}")
         )
         self.graph, self.ranges, self.lowered = best.graph, best.ranges, best.lowered
         self.plan, self.islands, self.octaves = best.plan, best.islands, best.octaves
-        settled = self.recipe.quantize.model_copy(update={"keep_float": best.keep_float})
+        settled = quantization.model_copy(update={"keep_float": best.keep_float})
         self.recipe = self.recipe.model_copy(update={"quantize": settled})
 
-    def _judge(self) -> Callable[[Attempt], float]:
-        """How far the task metric of an int8 file of this model falls below PyTorch's, on the labelled set."""
-        labelled = self.labelled
-        assert labelled is not None
-        name = next((name for name in self.targets if is_quick(name)), "tflite")
-        to = self.targets.get(name) or target(name)
-
-        def measured(runner: Runner) -> float:
-            metric = labelled.metric()
-            for item in labelled:
-                for outputs in runner.run([item.sample]):
-                    metric.add(item.image, outputs, item.truth)
-            return float(metric.values()[0])
-
-        reference = measured(next(runners(self.inputs.module, ())))
-
-        def drop(attempt: Attempt) -> float:
-            with tempfile.TemporaryDirectory() as scratch:
-                path = Path(scratch) / f"{self.recipe.title}{to.suffix}"
-                to.write(attempt.lowered, path, self._facts("int8"))
-                found = measured(of_file(name, Artifact(path, attempt.lowered, "int8")))
-            return round(reference - found, 9)  # 0.64 - 0.63 is one point, not a hair more
-
-        return drop
-
-    def _quantized(self, keep_float: Sequence[str]) -> tuple[Graph, Plan, dict[str, str]]:
-        """The int8 graph, its plan and its float islands."""
-        graph, recipe = self.graph.clone(), self.recipe
+    def _quantized(
+        self, graph: Graph, ranges: Ranges | None, keep_float: Sequence[str]
+    ) -> tuple[Graph, Plan, dict[str, str]]:
+        """The int8 twin of a float graph, its plan and its float islands."""
+        graph, recipe = graph.clone(), self.recipe
         reduced = recipe.onnx_reduce_range
-        planned = quantize(graph, self.ranges, self.given_plan, recipe.io, reduce_range=reduced, keep_float=keep_float)
+        planned = quantize(graph, ranges, self.given_plan, recipe.io, reduce_range=reduced, keep_float=keep_float)
         return graph, *planned
 
     def _evaluate(self, written: Sequence[TargetFiles]) -> Evaluation | None:

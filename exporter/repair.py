@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from exporter.ir.graph import Graph
 from exporter.ir.macs import graph_macs, integer_macs, node_macs
+from exporter.lower import Target
+from exporter.lower.facts import Facts
 from exporter.quantize.assign import Plan
 from exporter.quantize.calibrate import Ranges
 from exporter.quantize.equalize import Octaves, equalization, equalize
 from exporter.quantize.keep_float import kept_float
 from exporter.quantize.sensitivity import localize
+from exporter.verify.comparison import Artifact
 from exporter.verify.localize import PROBES, globs_of
+from exporter.verify.metrics.evaluate import Runner, measure
+from exporter.verify.metrics.protocol import LabelledSet
+from exporter.verify.metrics.runners import of_file, runners
 from exporter.verify.results import Rung
 
 Samples = Sequence[Sequence[Tensor]]
@@ -51,6 +59,29 @@ class Workshop:
     def made(self, graph: Graph, ranges: Ranges, keep_float: tuple[str, ...], octaves: Octaves) -> Attempt:
         """An attempt of these parts."""
         return Attempt(graph, ranges, *self.quantize(graph, ranges, keep_float), keep_float, octaves)
+
+
+def judge_of(
+    labelled: LabelledSet, module: nn.Module, name: str, target: Target, facts: Facts
+) -> Callable[[Attempt], float]:
+    """How far the task metric of an int8 file for `target`, called `name`, falls below PyTorch's `module`, on the
+    labelled pictures; 0.01 is one point.
+    """
+
+    def value(runner: Runner) -> float:
+        (metric,) = measure(labelled, [runner])
+        return float(metric.values()[0])
+
+    reference = value(next(runners(module, ())))
+
+    def drop(attempt: Attempt) -> float:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / f"{facts.name}{target.suffix}"
+            target.write(attempt.lowered, path, facts)
+            found = value(of_file(name, Artifact(path, attempt.lowered, "int8")))
+        return round(reference - found, 9)  # 0.64 - 0.63 is one point, not a hair more
+
+    return drop
 
 
 def climb(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from exporter.errors import DataError
+from exporter.ir.depthwise import is_depthwise
 from exporter.ir.graph import Graph, Node, Value
 from exporter.ir.run import Interpreter
 from exporter.ir.tail import without_tail
@@ -24,7 +25,8 @@ MOST_OCTAVES = 10
 """Scales lie between 2^-10 and 2^10: beyond, a channel is as good as dead."""
 UNARY = frozenset({"relu", "leaky_relu", "max_pool2d", "avg_pool2d", "resize_nearest", "resize_bilinear"})
 SUMS = frozenset({"add", "sub", "maximum"})
-WEIGHTED = frozenset({"conv2d", "linear"})
+RANKS = {"conv2d": 4, "linear": 2}
+"""Weighted ops, and the rank at which their channels are dim 1: a linear layer of images mixes columns."""
 HOMOGENEOUS = ("none", "relu")
 """Activations that commute with a positive scale."""
 
@@ -108,7 +110,7 @@ class _Channels:
             if value.name in reached and (most := reached[value.name].max()) > 0:
                 np.maximum.at(part, self._class[self._slots(value)], reached[value.name] / most)
         for node in self.weighted:
-            if not _is_depthwise(node) and (columns := _columns(node)).max() > 0:
+            if not (node.op.name == "conv2d" and is_depthwise(node)) and (columns := _columns(node)).max() > 0:
                 np.maximum.at(weights, self._class[self._slots(node.inputs[0])], columns / columns.max())
         scaled = (part > 0) & ~self._pinned
         ratio = np.where(weights > 0, weights, 1.0) / np.where(scaled, part, 1.0)
@@ -130,7 +132,7 @@ class _Channels:
             yield from ((self._slots(v), y) for v in data if alike)
         elif name == "mul" and attrs["activation"] in HOMOGENEOUS and (carrier := _carrier(node)) is not None:
             yield self._slots(carrier), y
-        elif name == "concat":
+        elif name == "concat" and len(data) == len(node.inputs):
             at = 0
             for value in data:
                 size = value.shape[1] if attrs["dim"] == 1 else 0
@@ -170,13 +172,9 @@ def _is_free(node: Node) -> bool:
     """Whether the node's weights can take up scales of what it reads and makes. Weights of several nodes cannot: they
     would part, and the file would hold each.
     """
-    if node.op.name not in WEIGHTED or node.attrs["activation"] not in HOMOGENEOUS:
+    if RANKS.get(node.op.name) != len(node.inputs[0].shape) or node.attrs["activation"] not in HOMOGENEOUS:
         return False
-    return len(node.inputs[0].shape) in (2, 4) and len(node.inputs[1].uses) == 1
-
-
-def _is_depthwise(node: Node) -> bool:
-    return node.op.name == "conv2d" and node.attrs["groups"] == node.inputs[0].shape[1] > 1
+    return len(node.inputs[1].uses) == 1
 
 
 def _columns(node: Node) -> np.ndarray:

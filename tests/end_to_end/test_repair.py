@@ -74,6 +74,9 @@ def test_a_plan_of_an_equalised_model_gives_the_same_file_again(
     export(again, out=tmp_path / "again", plan=plan, check=False)
     files = [(tmp_path / name / "csppeleenet.tflite").read_bytes() for name in ("repaired", "again")]
     assert files[0] == files[1]
+    result = CliRunner().invoke(app, ["diagnose", str(tmp_path / "repaired"), "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["layers"]
 
 
 @pytest.mark.parametrize(

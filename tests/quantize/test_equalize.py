@@ -48,6 +48,21 @@ class Partial(nn.Module):
         return self.end(x.mean((2, 3)))
 
 
+class Placed(nn.Module):
+    """Coordinates joined in front of features, and a linear layer over the columns of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.joined = nn.Conv2d(3, 4, 1), nn.Conv2d(6, 6, 1)
+        self.middle, self.end = nn.Conv2d(6, 8, 1), nn.Conv2d(8, 4, 1)
+        self.columns = nn.Linear(12, 6)
+        self.register_buffer("places", torch.rand(1, 2, 12, 12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.joined(torch.cat([self.places, self.stem(x)], 1)))
+        return self.end(torch.relu(self.middle(torch.relu(self.columns(y)))))
+
+
 def _graph(module: nn.Module) -> tuple[Graph, list[tuple[Tensor, ...]]]:
     torch.manual_seed(0)
     samples = [(torch.randn(1, 3, 12, 12),) for _ in range(3)]
@@ -66,7 +81,7 @@ def _spoiled() -> nn.Module:
     return module
 
 
-@pytest.mark.parametrize("make", [Chain, Partial, _spoiled], ids=["chain", "partial", "spoiled"])
+@pytest.mark.parametrize("make", [Chain, Partial, Placed, _spoiled], ids=["chain", "partial", "placed", "spoiled"])
 def test_the_float_function_stays_to_the_last_bit(make: type[nn.Module]) -> None:
     torch.manual_seed(0)
     graph, samples = _graph(make())

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from ai_edge_litert import schema_py_generated as schema
 
-from exporter.ir.depthwise import row_pieces
+from exporter.ir.depthwise import is_depthwise, row_pieces
 from exporter.ir.graph import Node, Value
 from exporter.ir.ops import Layout, uncounted
 from exporter.ir.quant import QuantParams
@@ -31,14 +31,13 @@ def conv2d(e: Emitter, node: Node) -> None:
         return
     window = window_of(node)
     source = padded(e, node, window, None)
-    outputs, per_group, _, _ = weight.shape
-    depthwise = per_group == 1 and node.attrs["groups"] == x.shape[1] and x.shape[1] > 1
+    depthwise = is_depthwise(node)
     options = schema.DepthwiseConv2DOptionsT() if depthwise else schema.Conv2DOptionsT()
     _fill_window(options, window)
     options.dilationHFactor, options.dilationWFactor = node.attrs["dilation"]
     with_activation(options, node)
     if depthwise:
-        options.depthMultiplier = outputs // x.shape[1]
+        options.depthMultiplier = weight.shape[0] // x.shape[1]
         array = weight.const.numpy().transpose(1, 2, 3, 0)
         filters = e.constant(weight, array, _on_axis(weight.quant, 3))
         at_least = 2 if node.attrs["dilation"] != (1, 1) else 1

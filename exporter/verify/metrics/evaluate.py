@@ -49,14 +49,7 @@ def evaluate(
     `calibrated_on` are the sha256 of the pictures that ranges came from; `progress` gets the number of pictures done,
     `watch` every input with every runner's outputs.
     """
-    metrics = [labelled.metric() for _ in runners]
-    for batch in _batches(labelled):
-        progress(batch[0].image)
-        for runner, metric in zip(runners, metrics, strict=True):
-            for item, outputs in zip(batch, runner.run([item.sample for item in batch]), strict=True):
-                metric.add(item.image, outputs, item.truth)
-                watch(item, runner, outputs)
-    progress(len(labelled.names))
+    metrics = measure(labelled, runners, progress, watch)
     images, digests = len(labelled.names), labelled.digests()
     drawn = [np.array([metric.values(weights) for weights in resamples(images)]) for metric in metrics]
     rows = zip(runners, metrics, drawn, strict=True)
@@ -74,6 +67,24 @@ def evaluate(
             for score in _scores(runner, metric, figures, metrics[0], drawn[0])
         ),
     )
+
+
+def measure(
+    labelled: LabelledSet,
+    runners: Sequence[Runner],
+    progress: Callable[[int], None] = lambda done: None,
+    watch: Watch = lambda item, runner, outputs: None,
+) -> list[Metric]:
+    """The metric of every runner, each on every picture; pictures are read once for all of them."""
+    metrics = [labelled.metric() for _ in runners]
+    for batch in _batches(labelled):
+        progress(batch[0].image)
+        for runner, metric in zip(runners, metrics, strict=True):
+            for item, outputs in zip(batch, runner.run([item.sample for item in batch]), strict=True):
+                metric.add(item.image, outputs, item.truth)
+                watch(item, runner, outputs)
+    progress(len(labelled.names))
+    return metrics
 
 
 def _batches(items: Iterable[Labelled]) -> Iterator[list[Labelled]]:
